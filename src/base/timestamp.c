@@ -1,0 +1,153 @@
+#include "base/timestamp.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define NS_PER_SECOND G_GINT64_CONSTANT(1000000000)
+
+gint64 timestamp_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * NS_PER_SECOND + now.tv_nsec;
+}
+
+static void format_at(gint64 ns, bool fixed, char ret[TIMESTAMP_ROOM])
+{
+    if (ns == 0) {
+        g_strlcpy(ret, TIMESTAMP_ZERO, TIMESTAMP_ROOM);
+        return;
+    }
+    gint64 seconds = ns / NS_PER_SECOND, rest = ns % NS_PER_SECOND;
+    if (rest < 0) {
+        rest += NS_PER_SECOND;
+        seconds--;
+    }
+    time_t when = (time_t)seconds;
+    struct tm utc;
+    gmtime_r(&when, &utc);
+    char date[24], fraction[12] = "";
+    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
+    if (rest || fixed)
+        g_snprintf(fraction, sizeof fraction, ".%09" G_GINT64_FORMAT, rest);
+    for (size_t n = strlen(fraction); !fixed && n > 0 && fraction[n - 1] == '0'; n--)
+        fraction[n - 1] = '\0';
+    g_snprintf(ret, TIMESTAMP_ROOM, "%s%sZ", date, fraction);
+}
+
+void timestamp_format(gint64 ns, char ret[TIMESTAMP_ROOM])
+{
+    format_at(ns, false, ret);
+}
+
+void timestamp_format_fixed(gint64 ns, char ret[TIMESTAMP_ROOM])
+{
+    format_at(ns, true, ret);
+}
+
+/* Fixed-width decimal field. */
+static bool field(const char **at, int width, int *ret)
+{
+    int value = 0;
+    for (int i = 0; i < width; i++, (*at)++) {
+        if (!g_ascii_isdigit(**at))
+            return false;
+        value = value * 10 + (**at - '0');
+    }
+    *ret = value;
+    return true;
+}
+
+static bool literal(const char **at, char wanted)
+{
+    if (g_ascii_toupper(**at) != wanted)
+        return false;
+    (*at)++;
+    return true;
+}
+
+static bool parse_fraction(const char **at, gint64 *ret)
+{
+    gint64 value = 0, scale = NS_PER_SECOND;
+    *ret = 0;
+    if (**at != '.')
+        return true;
+    (*at)++;
+    if (!g_ascii_isdigit(**at))
+        return false;
+    for (; g_ascii_isdigit(**at); (*at)++)
+        if (scale > 1) {
+            value = value * 10 + (**at - '0');
+            scale /= 10;
+        }
+    *ret = value * scale;
+    return true;
+}
+
+static bool parse_offset(const char **at, int *ret_seconds)
+{
+    int hours, minutes;
+    *ret_seconds = 0;
+    if (literal(at, 'Z'))
+        return true;
+    int sign = **at == '-' ? -1 : 1;
+    if (**at != '-' && **at != '+')
+        return false;
+    (*at)++;
+    if (!field(at, 2, &hours) || !literal(at, ':') || !field(at, 2, &minutes) || hours > 23 || minutes > 59)
+        return false;
+    *ret_seconds = sign * (hours * 3600 + minutes * 60);
+    return true;
+}
+
+bool timestamp_parse(const char *text, gint64 *ret)
+{
+    struct tm tm = { 0 };
+    gint64 fraction;
+    int offset;
+    const char *at = text;
+    if (!text || !field(&at, 4, &tm.tm_year) || !literal(&at, '-') || !field(&at, 2, &tm.tm_mon) || !literal(&at, '-') || !field(&at, 2, &tm.tm_mday) ||
+        !literal(&at, 'T') || !field(&at, 2, &tm.tm_hour) || !literal(&at, ':') || !field(&at, 2, &tm.tm_min) || !literal(&at, ':') ||
+        !field(&at, 2, &tm.tm_sec) || !parse_fraction(&at, &fraction) || !parse_offset(&at, &offset) || *at)
+        return false;
+    if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
+        return false;
+    if (tm.tm_year == 1) {
+        *ret = 0;
+        return true;
+    }
+    if (tm.tm_year < 1678 || tm.tm_year > 2261)
+        return false;
+    tm.tm_year -= 1900;
+    tm.tm_mon -= 1;
+    *ret = ((gint64)timegm(&tm) - offset) * NS_PER_SECOND + fraction;
+    return true;
+}
+
+char *duration_human(gint64 ns)
+{
+    gint64 seconds = ns / NS_PER_SECOND, minutes = seconds / 60;
+    gint64 hours = (seconds + 1800) / 3600; /* go-units rounds hours, and cuts the rest */
+    if (seconds < 1)
+        return g_strdup("Less than a second");
+    if (seconds == 1)
+        return g_strdup("1 second");
+    if (seconds < 60)
+        return g_strdup_printf("%d seconds", (int)seconds);
+    if (minutes == 1)
+        return g_strdup("About a minute");
+    if (minutes < 60)
+        return g_strdup_printf("%d minutes", (int)minutes);
+    if (hours == 1)
+        return g_strdup("About an hour");
+    if (hours < 48)
+        return g_strdup_printf("%d hours", (int)hours);
+    if (hours < 24 * 7 * 2)
+        return g_strdup_printf("%d days", (int)(hours / 24));
+    if (hours < 24 * 30 * 2)
+        return g_strdup_printf("%d weeks", (int)(hours / 24 / 7));
+    if (hours < 24 * 365 * 2)
+        return g_strdup_printf("%d months", (int)(hours / 24 / 30));
+    return g_strdup_printf("%d years", (int)(hours / 24 / 365));
+}

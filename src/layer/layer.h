@@ -1,0 +1,119 @@
+/* The layer store: layers kept as their tar beside a small EROFS index (docs/FORMAT.md), ingested in three stages, mounted without unpacking.
+ *
+ * A layer is named by its diff id ("sha256:" and 64 digits), the digest of its uncompressed tar. All functions may be called from any thread; those that take a
+ * cancel return TARE_ERROR_CANCELLED soon after it is set and leave nothing behind. */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/stream.h"
+#include "layer/tar.h"
+
+struct layer_store;
+
+enum layer_mount_mode {
+    LAYER_MOUNT_AUTO,     /* the first of these that the start-up probe finds working */
+    LAYER_MOUNT_DETACHED, /* fsmount fds handed to overlayfs (Linux 6.15) */
+    LAYER_MOUNT_ATTACHED, /* attached in a private mount namespace that the store holds (6.12) */
+    LAYER_MOUNT_LOOP,     /* the same over loop devices (6.4) */
+    LAYER_MOUNT_UNPACKED, /* the index replayed into a directory */
+};
+
+struct layer_store_options {
+    const char *ingest_program; /* path of tare-ingest; NULL: spawn_find_helper */
+    enum layer_mount_mode mode; /* not AUTO: that or an error */
+    guint64 max_layer_bytes;    /* of one uncompressed layer; 0: 1 TiB */
+};
+
+/* Opens data_root/layers (made when missing), sweeps what an interrupted ingest left, and probes the mount modes once. */
+bool layer_store_open(const char *data_root, const struct layer_store_options *options, struct layer_store **ret, GError **error);
+void layer_store_close(struct layer_store *store);
+enum layer_mount_mode layer_store_mode(const struct layer_store *store);
+/* One line for the log: which mode works and why better ones do not. */
+const char *layer_store_verdict(const struct layer_store *store);
+
+/* What is known of a stored layer; image records keep these. */
+struct layer_info {
+    char diff_id[72];
+    guint64 tar_bytes;
+    guint64 index_bytes;
+    guint64 content_bytes; /* the sum of its regular files' sizes, hard links once: what Docker calls a layer's size */
+    char index_digest[72];
+};
+
+/* ---- ingest: bytes of a stranger become a layer ---- */
+struct layer_ingest_options {
+    const char *name;             /* how errors call it: "layer sha256:…", "build context" */
+    const char *expected_blob;    /* digest that the compressed bytes must have, or NULL */
+    const char *expected_diff_id; /* or NULL */
+    guint64 max_bytes;            /* of the uncompressed tar; 0: the store's limit */
+    struct cancel *cancel;
+    void (*progress)(void *user, guint64 bytes_read); /* of the source; may be NULL; called at most ten times a second */
+    void *user;
+};
+/* Reads the source to its end (plain tar or gzip, zstd, xz, bzip2 by content, several members), stores tar and index. A layer that is there already is success. */
+bool layer_store_ingest(struct layer_store *store, struct byte_source *source, const struct layer_ingest_options *options, struct layer_info *ret, GError **error);
+
+/* Decompresses through a confined worker, without storing: for archives (load, contexts that are a text). Sniffs; plain bytes pass. */
+bool layer_decode(struct layer_store *store, struct byte_source *source, struct byte_sink *sink, guint64 max_bytes, struct cancel *cancel, GError **error);
+
+/* ---- drafts: a layer whose tar we write ourselves (COPY, ADD, commit) ---- */
+struct layer_draft;
+bool layer_draft_new(struct layer_store *store, struct layer_draft **ret, GError **error);
+struct tar_writer *layer_draft_writer(struct layer_draft *draft);
+/* Finishes the tar, indexes and stores it. The draft is freed in any case. */
+bool layer_draft_commit(struct layer_draft *draft, struct layer_info *ret, GError **error);
+void layer_draft_discard(struct layer_draft *draft);
+
+/* Seals an overlay's upper directory into a canonical layer: one sorted walk; char 0:0 and opaque directories become .wh. entries; times cut to seconds. */
+struct layer_seal_options {
+    gint64 clamp_mtime;           /* seconds; later times become this; < 0: no clamp */
+    const char *const *exclude;   /* paths (no leading "/") left out with all below: mount points; may be NULL */
+    struct cancel *cancel;
+};
+bool layer_store_seal(struct layer_store *store, int upper_fd, const struct layer_seal_options *options, struct layer_info *ret, GError **error);
+
+/* ---- chains: layers in order, lowest first ---- */
+/* Makes the fix-up index of each prefix of the chain that needs one; call when an image is registered, before it is visible. */
+bool layer_chain_prepare(struct layer_store *store, const char *const *diff_ids, GError **error);
+/* The OCI chain id of the whole chain; "" for an empty one. */
+void layer_chain_id(const char *const *diff_ids, char ret[72]);
+
+/* A chain's mounts, shared by all who hold one. */
+struct layer_stack;
+bool layer_stack_acquire(struct layer_store *store, const char *const *diff_ids, struct layer_stack **ret, GError **error);
+void layer_stack_release(struct layer_stack *stack);
+/* Mount (or directory) fds for overlayfs, topmost first, as "lowerdir+" wants them; valid while the stack is held. Never empty: an empty chain has one empty directory. */
+size_t layer_stack_fds(const struct layer_stack *stack, const int **ret);
+/* For modes without detached mounts in overlayfs: the paths of the same (namespace fd to enter in *ret_namespace, or -1). NULL in DETACHED mode. */
+const char *const *layer_stack_paths(const struct layer_stack *stack, int *ret_namespace);
+
+/* ---- overlay: used by tared and by shims ---- */
+struct overlay_options {
+    const int *lower_fds; /* topmost first */
+    size_t n_lower_fds;
+    const char *const *lower_paths; /* instead of fds, for kernels before 6.15 */
+    const char *upper, *work;       /* paths; both NULL: read-only */
+    bool is_volatile;               /* no sync at unmount */
+    bool no_xino;                   /* 32-bit images */
+};
+/* A detached overlay mount (fsmount) or -1 and error. Verifies that it is writable where an upper was given: overlayfs falls back silently. */
+int overlay_mount(const struct overlay_options *options, GError **error);
+/* A read-only detached mount of a chain, to read files in an image; close it when done. For an empty chain an empty directory. */
+int layer_stack_mount(struct layer_stack *stack, GError **error);
+
+/* ---- the rest of a layer's life ---- */
+bool layer_store_has(struct layer_store *store, const char *diff_id);
+/* Facts of a stored layer, from the files. */
+bool layer_store_info(struct layer_store *store, const char *diff_id, struct layer_info *ret, GError **error);
+/* The tar, read-only, position 0, for save and push. */
+int layer_store_open_tar(struct layer_store *store, const char *diff_id, GError **error);
+/* Hashes the tar again and checks the index; a bad layer is an error of code INVALID. */
+bool layer_store_verify(struct layer_store *store, const char *diff_id, GError **error);
+/* fdatasync of tar and index; after it the layer may be marked durable. */
+bool layer_store_make_durable(struct layer_store *store, const char *diff_id, GError **error);
+/* Closes cached mounts, unlinks both files; absent is success. The caller knows that nothing refers to it. */
+bool layer_store_remove(struct layer_store *store, const char *diff_id, GError **error);
+/* Removes what no chain of these uses: fix-ups whose chain id is not in the set. */
+bool layer_store_remove_fixups(struct layer_store *store, const char *chain_id, GError **error);
+/* All diff ids present, NULL-terminated, sorted; g_strfreev. */
+char **layer_store_list(struct layer_store *store, GError **error);

@@ -1,6 +1,5 @@
 #include "base/parse.h"
 
-#include <math.h>
 #include <string.h>
 
 static bool parse_digits(const char *text, unsigned base, guint64 max, guint64 *ret)
@@ -88,7 +87,8 @@ bool parse_ram_bytes(const char *text, gint64 *ret)
     char unit = g_ascii_tolower(*suffix);
     const char *at = unit ? strchr(units, unit) : NULL;
     if (at) {
-        value *= pow(1024, (double)(at - units + 1));
+        for (const char *power = units; power <= at; power++)
+            value *= 1024;
         suffix++;
         if (g_ascii_tolower(suffix[0]) == 'i' && g_ascii_tolower(suffix[1]) == 'b')
             suffix += 2;

@@ -1,0 +1,224 @@
+#include "base/digest.h"
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/frame.h"
+#include "base/identifier.h"
+#include "base/parse.h"
+#include "base/root_path.h"
+#include "base/size.h"
+#include "base/timestamp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void integers_are_strict(void **state)
+{
+    static const char *const bad[] = { "", " 1", "1x", "+1", "0x0", "4294967296", "18446744073709551616", "-1", "1 ", "--1" };
+    guint64 value = 7;
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)
+        assert_false(parse_uint(bad[i], G_MAXUINT32, &value));
+    assert_int_equal(value, 7);
+    assert_true(parse_uint("4294967295", G_MAXUINT32, &value));
+    assert_int_equal(value, 4294967295u);
+    assert_true(parse_uint("18446744073709551615", G_MAXUINT64, &value));
+    assert_true(value == G_MAXUINT64);
+    gint64 number;
+    assert_true(parse_int("-9223372036854775808", G_MININT64, G_MAXINT64, &number));
+    assert_true(number == G_MININT64);
+    assert_false(parse_int("9223372036854775808", G_MININT64, G_MAXINT64, &number));
+    assert_false(parse_octal("0648", 07777, &value));
+    assert_true(parse_octal("0644", 07777, &value));
+    assert_int_equal(value, 0644);
+}
+
+static void sizes_and_durations(void **state)
+{
+    gint64 value;
+    assert_true(parse_ram_bytes("512m", &value));
+    assert_int_equal(value, 512 << 20);
+    assert_true(parse_ram_bytes("1.5GiB", &value));
+    assert_int_equal(value, 3ll << 29);
+    assert_true(parse_ram_bytes("10", &value));
+    assert_int_equal(value, 10);
+    assert_false(parse_ram_bytes("10q", &value));
+    assert_false(parse_ram_bytes("m", &value));
+    assert_true(parse_duration_ns("1h2m3.5s", &value));
+    assert_true(value == 3723500000000);
+    assert_true(parse_duration_ns("300ms", &value));
+    assert_int_equal(value, 300000000);
+    assert_false(parse_duration_ns("3", &value));
+    assert_false(parse_duration_ns("", &value));
+}
+
+static void assert_size(guint64 bytes, int digits, const char *wanted)
+{
+    g_autofree char *text = size_human(bytes, digits);
+    assert_string_equal(text, wanted);
+}
+
+static void sizes_read_as_docker_prints_them(void **state)
+{
+    assert_size(0, 4, "0B");
+    assert_size(2048, 4, "2.048kB");
+    assert_size(63300000, 3, "63.3MB");
+    assert_size(214900000, 4, "214.9MB");
+    assert_size(999, 3, "999B");
+    g_autofree char *binary = size_human_binary(512 << 20);
+    assert_string_equal(binary, "512MiB");
+}
+
+static void timestamps(void **state)
+{
+    char text[TIMESTAMP_ROOM];
+    gint64 ns;
+    assert_true(timestamp_parse("2026-11-24T07:17:03.5Z", &ns));
+    timestamp_format(ns, text);
+    assert_string_equal(text, "2026-11-24T07:17:03.5Z");
+    timestamp_format_fixed(ns, text);
+    assert_string_equal(text, "2026-11-24T07:17:03.500000000Z");
+    gint64 other;
+    assert_true(timestamp_parse("2026-11-24T09:17:03.5+02:00", &other));
+    assert_true(ns == other);
+    assert_true(timestamp_parse("0001-01-01T00:00:00Z", &ns));
+    assert_int_equal(ns, 0);
+    assert_false(timestamp_parse("2026-13-24T07:17:03Z", &ns));
+    assert_false(timestamp_parse("2026-11-24", &ns));
+    g_autofree char *human = duration_human(3ll * 7 * 24 * 3600 * 1000000000);
+    assert_string_equal(human, "3 weeks");
+}
+
+static void digests(void **state)
+{
+    char digest[DIGEST_ROOM];
+    digest_of("", 0, digest);
+    assert_string_equal(digest, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_true(digest_is_valid(digest));
+    assert_false(digest_is_valid("sha256:../../etc/passwd"));
+    assert_false(digest_is_valid("sha256:E3B0C44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
+    assert_false(digest_is_valid("sha512:e3b0"));
+}
+
+static void names(void **state)
+{
+    char id[IDENTIFIER_LENGTH + 1];
+    identifier_new(id);
+    assert_int_equal(strlen(id), 64);
+    assert_true(identifier_is_name("web-1.a_b"));
+    assert_false(identifier_is_name("a"));
+    assert_false(identifier_is_name("-a"));
+    assert_false(identifier_is_name("a/b"));
+}
+
+/* A root with an absolute link, a link that climbs, a loop and a deep path. */
+static int make_root(char **ret_path)
+{
+    g_autofree char *path = g_dir_make_tmp("tare-root-XXXXXX", NULL);
+    int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(root >= 0);
+    assert_int_equal(mkdirat(root, "etc", 0755), 0);
+    assert_int_equal(mkdirat(root, "real", 0755), 0);
+    assert_true(file_write(root, "real/file", "inside", 6, 0600, false, NULL));
+    assert_int_equal(symlinkat("/real", root, "etc/absolute"), 0);
+    assert_int_equal(symlinkat("../../../../../../real/file", root, "etc/climb"), 0);
+    assert_int_equal(symlinkat("loop", root, "loop"), 0);
+    assert_int_equal(symlinkat("/proc/self/fd", root, "magic"), 0);
+    *ret_path = g_steal_pointer(&path);
+    return root;
+}
+
+static void assert_reads(int root, const char *path, const char *wanted)
+{
+    char *data = NULL;
+    ssize_t n = root_read_file(root, path, 1000, &data);
+    assert_int_equal(n, strlen(wanted));
+    assert_string_equal(data, wanted);
+    free(data);
+}
+
+static void paths_stay_inside(bool force_walk)
+{
+    g_autofree char *path = NULL;
+    g_autofd int root = make_root(&path);
+    root_path_force_walk = force_walk;
+    assert_reads(root, "/etc/absolute/file", "inside");
+    assert_reads(root, "etc/climb", "inside");
+    assert_reads(root, "../../real/../real/./file", "inside");
+    assert_int_equal(root_open(root, "loop", O_RDONLY, 0), -1);
+    assert_int_equal(errno, ELOOP);
+    assert_int_equal(root_open(root, "magic/0", O_RDONLY, 0), -1);
+    assert_int_equal(errno, ENOENT);
+    assert_int_equal(root_open(root, "etc/absolute", O_RDONLY | O_NOFOLLOW, 0), -1);
+    assert_int_equal(errno, ELOOP);
+    g_autofd int made = root_make_directories(root, "/etc/absolute/a/b/c", 0755, 0, 0);
+    assert_true(made >= 0);
+    struct stat st;
+    assert_int_equal(fstatat(root, "real/a/b/c", &st, 0), 0);
+    const char *name;
+    g_autofd int parent = root_open_parent(root, "/etc/absolute/file", &name);
+    assert_true(parent >= 0);
+    assert_string_equal(name, "file");
+    g_autofd int created = root_open(root, "etc/absolute/new", O_WRONLY | O_CREAT | O_EXCL, 0600);
+    assert_true(created >= 0);
+    assert_int_equal(fstatat(root, "real/new", &st, 0), 0);
+    root_path_force_walk = false;
+    assert_true(dir_remove_tree(AT_FDCWD, path, NULL));
+}
+
+static void paths_stay_inside_by_openat2(void **state)
+{
+    paths_stay_inside(false);
+}
+
+static void paths_stay_inside_by_walking(void **state)
+{
+    paths_stay_inside(true);
+}
+
+static void frames_carry_values_and_fds(void **state)
+{
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    g_autoptr(json_t) value = json_pack("{s:s, s:i}", "op", "start", "n", 3);
+    assert_true(frame_send(pair[0], value, pair, 1, NULL));
+    g_autoptr(json_t) got = NULL;
+    int fds[4];
+    size_t n_fds = 4;
+    assert_true(frame_receive(pair[1], &got, fds, &n_fds, NULL));
+    assert_true(json_equal(value, got));
+    assert_int_equal(n_fds, 1);
+    close(fds[0]);
+    /* End of file inside a frame is an error, before one it is the end. */
+    assert_int_equal(fd_write_full(pair[0], "\x08\0\0\0ab", 6), 0);
+    close(pair[0]);
+    json_t *none = NULL;
+    assert_false(frame_receive(pair[1], &none, NULL, NULL, NULL));
+    assert_true(frame_receive(pair[1], &none, NULL, NULL, NULL));
+    assert_null(none);
+    close(pair[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(integers_are_strict),
+        cmocka_unit_test(sizes_and_durations),
+        cmocka_unit_test(sizes_read_as_docker_prints_them),
+        cmocka_unit_test(timestamps),
+        cmocka_unit_test(digests),
+        cmocka_unit_test(names),
+        cmocka_unit_test(paths_stay_inside_by_openat2),
+        cmocka_unit_test(paths_stay_inside_by_walking),
+        cmocka_unit_test(frames_carry_values_and_fds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -11,6 +11,7 @@
 #include "image/image.h"
 #include "layer/layer.h"
 #include "network/network.h"
+#include "volume/volume.h"
 
 struct container_manager;
 
@@ -19,6 +20,7 @@ struct container_manager_options {
     struct layer_store *layers;
     struct image_store *images;
     struct network_manager *networks; /* NULL: only none and host */
+    struct volume_manager *volumes;
     const struct event_sink *events;
     const char *data_root, *run_root;
     const char *shim_program, *init_program; /* NULL: found by spawn_find_helper */

@@ -13,7 +13,8 @@ bool filter_validate(const json_t *filters, const char *const *accepted, GError 
         return error_set(error, TARE_ERROR_INVALID, "invalid filters");
     const char *key;
     json_t *values;
-    json_object_foreach ((json_t *)filters, key, values) {
+    json_object_foreach((json_t *)filters, key, values)
+    {
         if (!g_strv_contains(accepted, key))
             return error_set(error, TARE_ERROR_INVALID, "Invalid filter '%s'", key);
         if (!json_is_object(values) && !json_is_array(values))
@@ -30,13 +31,9 @@ char **filter_values(const json_t *filters, const char *key)
     json_t *value;
     size_t i;
     if (json_is_object(values)) {
-        json_object_foreach (values, name, value)
-            if (!json_is_false(value))
-                g_strv_builder_add(builder, name);
+        json_object_foreach(values, name, value) if (!json_is_false(value)) g_strv_builder_add(builder, name);
     } else if (json_is_array(values)) {
-        json_array_foreach (values, i, value)
-            if (json_is_string(value))
-                g_strv_builder_add(builder, json_string_value(value));
+        json_array_foreach(values, i, value) if (json_is_string(value)) g_strv_builder_add(builder, json_string_value(value));
     }
     return g_strv_builder_end(builder);
 }

@@ -1,4 +1,5 @@
-/* The Engine API's filters object, decoded: {"status": {"running": true}} or, from old clients, {"status": ["running"]}. NULL is "no filter". */
+/* The Engine API's filters object, decoded: {"status": {"running": true}} or, from old clients, {"status": ["running"]}. NULL is
+ * "no filter". */
 #pragma once
 
 #include "base/error.h"

@@ -36,12 +36,15 @@ static void volume_free(struct volume *volume)
 }
 
 static const char *const schema[] = {
-    "CREATE TABLE volume (name TEXT PRIMARY KEY, created INTEGER NOT NULL, labels TEXT, options TEXT, anonymous INTEGER NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE volume_use (volume TEXT NOT NULL REFERENCES volume(name) ON DELETE CASCADE, container TEXT NOT NULL, PRIMARY KEY (volume, container)) WITHOUT ROWID;"
+    "CREATE TABLE volume (name TEXT PRIMARY KEY, created INTEGER NOT NULL, labels TEXT, options TEXT, anonymous INTEGER NOT "
+    "NULL) WITHOUT ROWID;"
+    "CREATE TABLE volume_use (volume TEXT NOT NULL REFERENCES volume(name) ON DELETE CASCADE, container TEXT NOT NULL, PRIMARY "
+    "KEY (volume, container)) WITHOUT ROWID;"
     "CREATE INDEX volume_use_container ON volume_use(container);",
 };
 
-bool volume_manager_open(struct database *database, const char *data_root, const struct event_sink *events, struct volume_manager **ret, GError **error)
+bool volume_manager_open(struct database *database, const char *data_root, const struct event_sink *events,
+                         struct volume_manager **ret, GError **error)
 {
     if (!database_migrate(database, "volume", schema, G_N_ELEMENTS(schema), error))
         return false;
@@ -93,10 +96,11 @@ static bool read_volume(sqlite3_stmt *row, void *user, GError **error)
 static bool load_volumes(struct volume_manager *manager, const char *name, GPtrArray **ret, GError **error)
 {
     g_autoptr(GPtrArray) volumes = g_ptr_array_new_with_free_func((GDestroyNotify)volume_free);
-    bool ok = name ? database_query(manager->database, read_volume, volumes, error,
-                                    "SELECT name, created, labels, options, anonymous FROM volume WHERE name = ?", "s", name)
-                   : database_query(manager->database, read_volume, volumes, error,
-                                    "SELECT name, created, labels, options, anonymous FROM volume ORDER BY created DESC, name", "");
+    bool ok =
+        name ? database_query(manager->database, read_volume, volumes, error,
+                              "SELECT name, created, labels, options, anonymous FROM volume WHERE name = ?", "s", name)
+             : database_query(manager->database, read_volume, volumes, error,
+                              "SELECT name, created, labels, options, anonymous FROM volume ORDER BY created DESC, name", "");
     if (!ok)
         return false;
     *ret = g_steal_pointer(&volumes);
@@ -112,7 +116,8 @@ static bool add_text(sqlite3_stmt *row, void *user, GError **error)
 static bool load_users(struct volume_manager *manager, const char *name, GPtrArray **ret, GError **error)
 {
     g_autoptr(GPtrArray) users = g_ptr_array_new_with_free_func(g_free);
-    if (!database_query(manager->database, add_text, users, error, "SELECT container FROM volume_use WHERE volume = ? ORDER BY container", "s", name))
+    if (!database_query(manager->database, add_text, users, error,
+                        "SELECT container FROM volume_use WHERE volume = ? ORDER BY container", "s", name))
         return false;
     *ret = g_steal_pointer(&users);
     return true;
@@ -129,8 +134,9 @@ static json_t *volume_json(struct volume_manager *manager, const struct volume *
     char created[TIMESTAMP_ROOM];
     timestamp_format(volume->created_ns / 1000000000 * 1000000000, created);
     g_autofree char *path = g_build_filename(manager->directory, volume->name, "_data", NULL);
-    return json_pack("{s:s, s:s, s:o, s:s, s:s, s:o, s:s}", "CreatedAt", created, "Driver", "local", "Labels", parse_or_null(volume->labels), "Mountpoint", path,
-                     "Name", volume->name, "Options", parse_or_null(volume->options), "Scope", "local");
+    return json_pack("{s:s, s:s, s:o, s:s, s:s, s:o, s:s}", "CreatedAt", created, "Driver", "local", "Labels",
+                     parse_or_null(volume->labels), "Mountpoint", path, "Name", volume->name, "Options",
+                     parse_or_null(volume->options), "Scope", "local");
 }
 
 static void emit(struct volume_manager *manager, const char *action, const char *name)
@@ -144,10 +150,12 @@ static void emit(struct volume_manager *manager, const char *action, const char 
 static bool check_name(const char *name, GError **error)
 {
     if (strlen(name) < 2)
-        return error_set(error, TARE_ERROR_INVALID, "create %s: volume name is too short, names should be at least two alphanumeric characters", name);
+        return error_set(error, TARE_ERROR_INVALID,
+                         "create %s: volume name is too short, names should be at least two alphanumeric characters", name);
     if (strlen(name) > 255 || !identifier_is_name(name))
         return error_set(error, TARE_ERROR_INVALID,
-                         "create %s: \"%s\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to "
+                         "create %s: \"%s\" includes invalid characters for a local volume name, only "
+                         "\"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to "
                          "pass a host directory, use absolute path",
                          name, name);
     return true;
@@ -156,13 +164,16 @@ static bool check_name(const char *name, GError **error)
 static bool check_driver(const char *name, const char *driver, const json_t *options, GError **error)
 {
     if (driver && *driver && strcmp(driver, "local"))
-        return error_set(error, TARE_ERROR_NOT_FOUND, "create %s: error looking up volume plugin %s: plugin \"%s\" not found", name, driver, driver);
+        return error_set(error, TARE_ERROR_NOT_FOUND, "create %s: error looking up volume plugin %s: plugin \"%s\" not found",
+                         name, driver, driver);
     const char *key;
     json_t *value;
-    json_object_foreach ((json_t *)options, key, value) {
+    json_object_foreach((json_t *)options, key, value)
+    {
         if (strcmp(key, "type") && strcmp(key, "o") && strcmp(key, "device"))
             return error_set(error, TARE_ERROR_INVALID, "create %s: invalid option: \"%s\"", name, key);
-        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "create %s: mount options of the local driver are not supported by this engine", name);
+        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
+                         "create %s: mount options of the local driver are not supported by this engine", name);
     }
     return true;
 }
@@ -177,8 +188,8 @@ static bool make_directories(struct volume_manager *manager, const char *name, G
 }
 
 /* Caller holds the lock. True and *ret_created false where it exists already. */
-static bool ensure_volume(struct volume_manager *manager, const char *name, bool anonymous, const char *driver, const json_t *options, const json_t *labels,
-                          bool *ret_created, GError **error)
+static bool ensure_volume(struct volume_manager *manager, const char *name, bool anonymous, const char *driver,
+                          const json_t *options, const json_t *labels, bool *ret_created, GError **error)
 {
     gint64 present;
     if (!check_name(name, error) || !check_driver(name, driver, options, error) ||
@@ -191,7 +202,8 @@ static bool ensure_volume(struct volume_manager *manager, const char *name, bool
     g_autofree char *options_text = options && json_is_object(options) ? json_text(options) : NULL;
     if (!make_directories(manager, name, error))
         return g_prefix_error(error, "create %s: ", name), false;
-    if (!database_run(manager->database, error, "INSERT INTO volume (name, created, labels, options, anonymous) VALUES (?, ?, ?, ?, ?)", "sissi", name,
+    if (!database_run(manager->database, error,
+                      "INSERT INTO volume (name, created, labels, options, anonymous) VALUES (?, ?, ?, ?, ?)", "sissi", name,
                       timestamp_now(), labels_text, options_text, (gint64)anonymous)) {
         dir_remove_tree(manager->directory_fd, name, NULL);
         return false;
@@ -203,7 +215,8 @@ static bool ensure_volume(struct volume_manager *manager, const char *name, bool
 bool volume_create(struct volume_manager *manager, const json_t *body, json_t **ret, GError **error)
 {
     char random[IDENTIFIER_LENGTH + 1];
-    const char *name = json_string_value(json_get_folded(body, "Name")), *driver = json_string_value(json_get_folded(body, "Driver"));
+    const char *name = json_string_value(json_get_folded(body, "Name")),
+               *driver = json_string_value(json_get_folded(body, "Driver"));
     bool anonymous = !name || !*name, created;
     if (anonymous) {
         identifier_new(random);
@@ -221,7 +234,8 @@ bool volume_create(struct volume_manager *manager, const json_t *body, json_t **
     return volume_inspect(manager, name, ret, error);
 }
 
-bool volume_acquire(struct volume_manager *manager, const struct volume_request *request, struct volume_place *ret, GError **error)
+bool volume_acquire(struct volume_manager *manager, const struct volume_request *request, struct volume_place *ret,
+                    GError **error)
 {
     char random[IDENTIFIER_LENGTH + 1];
     const char *name = request->name;
@@ -232,7 +246,8 @@ bool volume_acquire(struct volume_manager *manager, const struct volume_request 
     }
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->lock);
     if (!ensure_volume(manager, name, !request->name, request->driver, request->options, request->labels, &created, error) ||
-        !database_run(manager->database, error, "INSERT OR IGNORE INTO volume_use (volume, container) VALUES (?, ?)", "ss", name, request->container))
+        !database_run(manager->database, error, "INSERT OR IGNORE INTO volume_use (volume, container) VALUES (?, ?)", "ss", name,
+                      request->container))
         return false;
     ret->name = g_strdup(name);
     ret->path = g_build_filename(manager->directory, name, "_data", NULL);
@@ -255,7 +270,7 @@ bool volume_inspect(struct volume_manager *manager, const char *name, json_t **r
 
 bool volume_list(struct volume_manager *manager, const json_t *filters, json_t **ret, GError **error)
 {
-    static const char *const accepted[] = {"dangling", "driver", "label", "name", NULL};
+    static const char *const accepted[] = { "dangling", "driver", "label", "name", NULL };
     g_autoptr(GPtrArray) volumes = NULL;
     bool dangling;
     if (!filter_validate(filters, accepted, error) || !filter_bool(filters, "dangling", false, &dangling, error) ||
@@ -265,11 +280,13 @@ bool volume_list(struct volume_manager *manager, const json_t *filters, json_t *
     for (guint i = 0; i < volumes->len; i++) {
         const struct volume *volume = volumes->pdata[i];
         g_autoptr(json_t) labels = parse_or_null(volume->labels);
-        if (!filter_matches(filters, "name", volume->name) || !filter_matches_exactly(filters, "driver", "local") || !filter_matches_labels(filters, labels))
+        if (!filter_matches(filters, "name", volume->name) || !filter_matches_exactly(filters, "driver", "local") ||
+            !filter_matches_labels(filters, labels))
             continue;
         if (filter_has(filters, "dangling")) {
             gint64 uses;
-            if (!database_get_int(manager->database, 0, &uses, error, "SELECT count(*) FROM volume_use WHERE volume = ?", "s", volume->name))
+            if (!database_get_int(manager->database, 0, &uses, error, "SELECT count(*) FROM volume_use WHERE volume = ?", "s",
+                                  volume->name))
                 return false;
             if (dangling != (uses == 0))
                 continue;
@@ -285,7 +302,8 @@ bool volume_list(struct volume_manager *manager, const json_t *filters, json_t *
 /* The record first: a directory without a record is swept, a record without its data would be a lie. Caller holds the lock. */
 static bool delete_volume(struct volume_manager *manager, const char *name, GError **error)
 {
-    if (!database_run(manager->database, error, "DELETE FROM volume WHERE name = ?", "s", name) || !dir_remove_tree(manager->directory_fd, name, error))
+    if (!database_run(manager->database, error, "DELETE FROM volume WHERE name = ?", "s", name) ||
+        !dir_remove_tree(manager->directory_fd, name, error))
         return false;
     emit(manager, "destroy", name);
     return true;
@@ -334,7 +352,7 @@ static guint64 tree_size(int dirfd, const char *name, unsigned depth)
 
 bool volume_prune(struct volume_manager *manager, const json_t *filters, unsigned api_version, json_t **ret, GError **error)
 {
-    static const char *const accepted[] = {"label", "label!", "all", NULL};
+    static const char *const accepted[] = { "label", "label!", "all", NULL };
     g_autoptr(GPtrArray) volumes = NULL;
     bool all;
     if (!filter_validate(filters, accepted, error) || !filter_bool(filters, "all", api_version < 142, &all, error))

@@ -1,6 +1,8 @@
-/* Volumes, named and anonymous, of the driver "local": records in the database, data in <data-root>/volumes/<name>/_data. Thread-safe.
+/* Volumes, named and anonymous, of the driver "local": records in the database, data in <data-root>/volumes/<name>/_data.
+ * Thread-safe.
  *
- * Who uses a volume is recorded with it, so that one in use is never removed. Requests and answers are the Engine API's objects. */
+ * Who uses a volume is recorded with it, so that one in use is never removed. Requests and answers are the Engine API's objects.
+ */
 #pragma once
 
 #include "base/database.h"
@@ -9,7 +11,8 @@
 
 struct volume_manager;
 
-bool volume_manager_open(struct database *database, const char *data_root, const struct event_sink *events, struct volume_manager **ret, GError **error);
+bool volume_manager_open(struct database *database, const char *data_root, const struct event_sink *events,
+                         struct volume_manager **ret, GError **error);
 void volume_manager_close(struct volume_manager *manager);
 
 /* ---- the API's requests ---- */
@@ -39,6 +42,7 @@ struct volume_place {
 };
 void volume_place_clear(struct volume_place *place);
 /* Makes the volume where it is missing and records the use. */
-bool volume_acquire(struct volume_manager *manager, const struct volume_request *request, struct volume_place *ret, GError **error);
+bool volume_acquire(struct volume_manager *manager, const struct volume_request *request, struct volume_place *ret,
+                    GError **error);
 /* The container is gone: its uses are forgotten, and its anonymous volumes removed too where nothing else uses them. */
 bool volume_release(struct volume_manager *manager, const char *container, bool remove_anonymous, GError **error);

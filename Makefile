@@ -10,7 +10,7 @@ DEBUG := build/debug
 
 all: $(RELEASE)/build.ninja
 	@ninja -C $(RELEASE) --quiet
-	@mkdir -p build && ln -sfn release/bin build/bin
+	@mkdir -p build && ln -sfn release/src/bin build/bin
 
 $(RELEASE)/build.ninja:
 	@scripts/install-deps build

@@ -43,10 +43,13 @@ bool database_open(const char *path, struct database **ret, GError **error)
     g_rec_mutex_init(&database->lock);
     database->reserve_path = g_strconcat(path, ".reserve", NULL);
     database->statements = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, finalize_statement);
-    if (sqlite3_open_v2(path, &database->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
+    if (sqlite3_open_v2(path, &database->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) !=
+            SQLITE_OK ||
         !execute(database, "PRAGMA journal_mode=WAL", NULL) || !execute(database, "PRAGMA synchronous=NORMAL", NULL) ||
         !execute(database, "PRAGMA foreign_keys=ON", NULL) ||
-        !execute(database, "CREATE TABLE IF NOT EXISTS schema_version (module TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID", NULL)) {
+        !execute(database,
+                 "CREATE TABLE IF NOT EXISTS schema_version (module TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID",
+                 NULL)) {
         set_sqlite_error(database, path, error);
         database_close(database);
         return false;
@@ -74,7 +77,9 @@ bool database_migrate(struct database *database, const char *module, const char 
     if (!database_get_int(database, 0, &version, error, "SELECT version FROM schema_version WHERE module = ?", "s", module))
         return false;
     if (version > (gint64)n_steps)
-        return error_set(error, TARE_ERROR_INTERNAL, "the database's %s schema has version %" G_GINT64_FORMAT ", this program knows %zu: it was written by a newer tare",
+        return error_set(error, TARE_ERROR_INTERNAL,
+                         "the database's %s schema has version %" G_GINT64_FORMAT
+                         ", this program knows %zu: it was written by a newer tare",
                          module, version, n_steps);
     if (version == (gint64)n_steps)
         return true;
@@ -83,8 +88,10 @@ bool database_migrate(struct database *database, const char *module, const char 
     bool ok = true;
     for (size_t i = (size_t)version; ok && i < n_steps; i++)
         ok = execute(database, steps[i], error);
-    ok = ok && database_run(database, error, "INSERT INTO schema_version (module, version) VALUES (?, ?) ON CONFLICT (module) DO UPDATE SET version = excluded.version", "si",
-                            module, (gint64)n_steps);
+    ok = ok && database_run(database, error,
+                            "INSERT INTO schema_version (module, version) VALUES (?, ?) ON CONFLICT (module) DO UPDATE SET "
+                            "version = excluded.version",
+                            "si", module, (gint64)n_steps);
     if (!ok) {
         database_rollback(database);
         return false;
@@ -96,7 +103,8 @@ bool database_begin(struct database *database, bool durable, GError **error)
 {
     g_rec_mutex_lock(&database->lock);
     /* synchronous cannot change inside a transaction, so it is set just before. */
-    if (execute(database, durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", error) && execute(database, "BEGIN IMMEDIATE", error))
+    if (execute(database, durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", error) &&
+        execute(database, "BEGIN IMMEDIATE", error))
         return true;
     g_rec_mutex_unlock(&database->lock);
     return false;
@@ -159,7 +167,8 @@ static void bind_values(sqlite3_stmt *statement, const char *format, va_list arg
     }
 }
 
-static bool query_valist(struct database *database, database_row_func row, void *user, GError **error, const char *sql, const char *format, va_list args)
+static bool query_valist(struct database *database, database_row_func row, void *user, GError **error, const char *sql,
+                         const char *format, va_list args)
 {
     g_rec_mutex_lock(&database->lock);
     sqlite3_stmt *statement = take_statement(database, sql, error);
@@ -192,7 +201,8 @@ bool database_run(struct database *database, GError **error, const char *sql, co
     return ok;
 }
 
-bool database_query(struct database *database, database_row_func row, void *user, GError **error, const char *sql, const char *format, ...)
+bool database_query(struct database *database, database_row_func row, void *user, GError **error, const char *sql,
+                    const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -207,7 +217,8 @@ static bool take_int(sqlite3_stmt *row, void *user, GError **error)
     return false;
 }
 
-bool database_get_int(struct database *database, gint64 fallback, gint64 *ret, GError **error, const char *sql, const char *format, ...)
+bool database_get_int(struct database *database, gint64 fallback, gint64 *ret, GError **error, const char *sql,
+                      const char *format, ...)
 {
     gint64 value = fallback;
     va_list args;

@@ -1,11 +1,12 @@
-/* SHA-256 over streams, and the grammar of digests ("sha256:" and 64 small hexadecimal digits), which is checked before one becomes part of a path. */
+/* SHA-256 over streams, and the grammar of digests ("sha256:" and 64 small hexadecimal digits), which is checked before one
+ * becomes part of a path. */
 #pragma once
 
 #include "base/error.h"
 
 #define DIGEST_PREFIX "sha256:"
 #define DIGEST_HEX_LENGTH 64
-#define DIGEST_LENGTH 71      /* of the text, without its NUL */
+#define DIGEST_LENGTH 71 /* of the text, without its NUL */
 #define DIGEST_ROOM (DIGEST_LENGTH + 1)
 
 bool digest_is_valid(const char *text);

@@ -1,7 +1,7 @@
 /* Errors: one GError domain whose codes decide the HTTP status that an API client sees.
  *
- * Functions return false (or NULL) and set *error; on success *error is untouched. Messages are what a Docker user expects to read: lower case,
- * naming the object, without a full stop. Libraries return errors; only programs log them, once. */
+ * Functions return false (or NULL) and set *error; on success *error is untouched. Messages are what a Docker user expects to
+ * read: lower case, naming the object, without a full stop. Libraries return errors; only programs log them, once. */
 #pragma once
 
 #include <glib.h>
@@ -29,13 +29,16 @@ enum tare_error {
 /* The HTTP status for an error of any domain (500 for those of others). */
 int error_http_status(const GError *error);
 
-/* Sets an error and returns false, so that failing is one statement: return error_set(error, TARE_ERROR_NOT_FOUND, "no such image: %s", name); */
+/* Sets an error and returns false, so that failing is one statement: return error_set(error, TARE_ERROR_NOT_FOUND, "no such
+ * image: %s", name); */
 bool error_set(GError **error, enum tare_error code, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
-/* The same from an errno value (positive); the text is "<formatted>: <errno text>". ENOSPC and EDQUOT become TARE_ERROR_NO_SPACE, all else INTERNAL. */
+/* The same from an errno value (positive); the text is "<formatted>: <errno text>". ENOSPC and EDQUOT become TARE_ERROR_NO_SPACE,
+ * all else INTERNAL. */
 bool error_set_errno(GError **error, int errnum, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
-/* What Docker (Go's syscall package) prints for an errno: the C library's text with a small first letter. Never NULL; valid until the thread's next call. */
+/* What Docker (Go's syscall package) prints for an errno: the C library's text with a small first letter. Never NULL; valid until
+ * the thread's next call. */
 const char *error_errno_text(int errnum);
 
 /* True where *error is of our domain with this code. */

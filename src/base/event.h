@@ -1,4 +1,5 @@
-/* Where parts report what happened (`docker events`): the engine listens, others only emit. Thread-safe; the callee copies what it keeps. */
+/* Where parts report what happened (`docker events`): the engine listens, others only emit. Thread-safe; the callee copies what
+ * it keeps. */
 #pragma once
 
 #include "base/json.h"
@@ -9,7 +10,8 @@ struct event_sink {
     void *user;
 };
 
-static inline void event_emit(const struct event_sink *sink, const char *type, const char *action, const char *id, const json_t *attributes)
+static inline void event_emit(const struct event_sink *sink, const char *type, const char *action, const char *id,
+                              const json_t *attributes)
 {
     if (sink && sink->emit)
         sink->emit(sink->user, type, action, id, attributes);

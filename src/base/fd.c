@@ -233,7 +233,9 @@ ssize_t fd_receive(int socket, void *buffer, size_t length, int *fds, size_t *n_
     size_t room = n_fds ? *n_fds : 0, taken = 0;
     for (;;) {
         struct iovec io = { .iov_base = buffer, .iov_len = length };
-        struct msghdr message = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+        struct msghdr message = {
+            .msg_iov = &io, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes
+        };
         ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
         if (n < 0 && errno == EINTR)
             continue;

@@ -1,4 +1,5 @@
-/* File descriptors: ownership, whole reads and writes, copying between fds, passing them between processes. Every fd is close-on-exec from birth. */
+/* File descriptors: ownership, whole reads and writes, copying between fds, passing them between processes. Every fd is
+ * close-on-exec from birth. */
 #pragma once
 
 #include "base/error.h"
@@ -28,7 +29,8 @@ static inline int fd_steal(int *fd)
     return taken;
 }
 
-/* Reads until length bytes or end of file, through EINTR. Returns the bytes read (short only at end of file) or -1 with errno. Async-signal-safe. */
+/* Reads until length bytes or end of file, through EINTR. Returns the bytes read (short only at end of file) or -1 with errno.
+ * Async-signal-safe. */
 ssize_t fd_read_full(int fd, void *buffer, size_t length);
 ssize_t fd_pread_full(int fd, void *buffer, size_t length, off_t offset);
 
@@ -36,10 +38,12 @@ ssize_t fd_pread_full(int fd, void *buffer, size_t length, off_t offset);
 int fd_write_full(int fd, const void *data, size_t length);
 int fd_pwrite_full(int fd, const void *data, size_t length, off_t offset);
 
-/* Reads to the end of file, at most max bytes (more is TARE_ERROR_TOO_LARGE naming what). *ret gets a NUL after the data, not counted in *ret_length. */
+/* Reads to the end of file, at most max bytes (more is TARE_ERROR_TOO_LARGE naming what). *ret gets a NUL after the data, not
+ * counted in *ret_length. */
 bool fd_read_all(int fd, size_t max, const char *what, char **ret, size_t *ret_length, GError **error);
 
-/* Copies length bytes (-1: to the end of file) from one fd's position to the other's by the kernel where it can (copy_file_range, sendfile). *ret_copied may be NULL. */
+/* Copies length bytes (-1: to the end of file) from one fd's position to the other's by the kernel where it can (copy_file_range,
+ * sendfile). *ret_copied may be NULL. */
 bool fd_copy(int from, int to, gint64 length, gint64 *ret_copied, GError **error);
 
 /* A memfd with these bytes, sealed against every change, position 0; -1 and error otherwise. */
@@ -48,7 +52,8 @@ int fd_new_sealed(const char *name, const void *data, size_t length, GError **er
 /* Sends length bytes with up to FD_PASS_MAX fds over a unix stream socket, the fds on the first byte; 0 or -1 with errno. */
 #define FD_PASS_MAX 200
 int fd_send(int socket, const void *data, size_t length, const int *fds, size_t n_fds);
-/* Receives up to length bytes and the fds that came along (close-on-exec). Returns bytes, 0 at end of file, -1 with errno; *n_fds is room on entry, count on return. Surplus fds are closed. */
+/* Receives up to length bytes and the fds that came along (close-on-exec). Returns bytes, 0 at end of file, -1 with errno; *n_fds
+ * is room on entry, count on return. Surplus fds are closed. */
 ssize_t fd_receive(int socket, void *buffer, size_t length, int *fds, size_t *n_fds);
 
 int fd_set_nonblocking(int fd, bool on); /* 0, or -1 with errno */

@@ -1,14 +1,17 @@
-/* Files of our own state: read with a bound, written so that a reader, also after a crash, sees the old or the new content and nothing between. */
+/* Files of our own state: read with a bound, written so that a reader, also after a crash, sees the old or the new content and
+ * nothing between. */
 #pragma once
 
 #include "base/error.h"
 
 #include <sys/types.h>
 
-/* Reads dirfd/path (AT_FDCWD allowed), a regular file of at most max bytes; a missing file is TARE_ERROR_NOT_FOUND. NUL-terminated. */
+/* Reads dirfd/path (AT_FDCWD allowed), a regular file of at most max bytes; a missing file is TARE_ERROR_NOT_FOUND.
+ * NUL-terminated. */
 bool file_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_length, GError **error);
 
-/* Writes dirfd/name whole: temporary file in the same directory, fsync where durable, rename, fsync of the directory where durable. */
+/* Writes dirfd/name whole: temporary file in the same directory, fsync where durable, rename, fsync of the directory where
+ * durable. */
 bool file_write(int dirfd, const char *name, const void *data, size_t length, mode_t mode, bool durable, GError **error);
 
 /* Makes an unnamed-until-published file: *ret_name is its temporary name in dirfd. Publish with file_publish, or unlink it. */
@@ -25,5 +28,6 @@ int dir_make(int dirfd, const char *name, mode_t mode, GError **error);
 /* The same for each component of an absolute or relative path of ours (never one that comes from an image or container). */
 int dir_make_path(const char *path, mode_t mode, GError **error);
 
-/* Removes dirfd/name and all below, without following links, crossing no mount; an absent name is success. Iterative, so that depth is no stack. */
+/* Removes dirfd/name and all below, without following links, crossing no mount; an absent name is success. Iterative, so that
+ * depth is no stack. */
 bool dir_remove_tree(int dirfd, const char *name, GError **error);

@@ -58,7 +58,8 @@ bool frame_receive(int socket, json_t **ret_value, int *fds, size_t *n_fds, GErr
         ok = error_set(error, TARE_ERROR_TOO_LARGE, "message of %u bytes is too large", length);
     g_autofree guint8 *text = ok ? g_malloc(length + 1) : NULL;
     json_t *value = NULL;
-    ok = ok && receive_rest(socket, text, length, error) && (value = json_parse((char *)text, length, FRAME_MAX, "message", error));
+    ok = ok && receive_rest(socket, text, length, error) &&
+         (value = json_parse((char *)text, length, FRAME_MAX, "message", error));
     if (!ok) {
         close_fds(fds, n_fds);
         return false;

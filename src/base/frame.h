@@ -1,5 +1,5 @@
-/* Length-prefixed frames over a unix stream socket: a 4-byte little-endian length, then so many bytes of JSON, with fds on the first byte.
- * End of file inside a frame is an error; before one it is *ret_value NULL and success. */
+/* Length-prefixed frames over a unix stream socket: a 4-byte little-endian length, then so many bytes of JSON, with fds on the
+ * first byte. End of file inside a frame is an error; before one it is *ret_value NULL and success. */
 #pragma once
 
 #include "base/error.h"
@@ -13,7 +13,8 @@ bool frame_send(int socket, const json_t *value, const int *fds, size_t n_fds, G
 /* Receives one frame, blocking. fds has room for *n_fds, count on return, the caller's to close (all closed on error). */
 bool frame_receive(int socket, json_t **ret_value, int *fds, size_t *n_fds, GError **error);
 
-/* Incremental form for event loops: feed received bytes, take whole frames out. The length is checked when its fourth byte arrives. */
+/* Incremental form for event loops: feed received bytes, take whole frames out. The length is checked when its fourth byte
+ * arrives. */
 struct frame_parser {
     GByteArray *pending;
 };

@@ -4,17 +4,19 @@
 #include <sys/random.h>
 
 static const char *const adjectives[] = {
-    "able",   "amber",  "brave",   "bright", "calm",   "candid", "clever", "cosmic", "deft",   "eager",   "exact",  "fair",  "fleet",  "fluent",
-    "frank",  "gentle", "glad",    "golden", "honest", "humble", "keen",   "kind",   "lively", "lucid",   "mellow", "merry", "modest", "nimble",
-    "noble",  "patient", "placid", "polite", "proud",  "quick",  "quiet",  "rapid",  "ready",  "serene",  "sharp",  "silent", "smart", "solid",
-    "steady", "sturdy", "subtle",  "sunny",  "swift",  "tender", "tidy",   "trusty", "upbeat", "vivid",   "warm",   "wise",  "witty",  "zealous",
+    "able",   "amber",  "brave",  "bright", "calm",  "candid",  "clever", "cosmic",  "deft",   "eager", "exact",  "fair",
+    "fleet",  "fluent", "frank",  "gentle", "glad",  "golden",  "honest", "humble",  "keen",   "kind",  "lively", "lucid",
+    "mellow", "merry",  "modest", "nimble", "noble", "patient", "placid", "polite",  "proud",  "quick", "quiet",  "rapid",
+    "ready",  "serene", "sharp",  "silent", "smart", "solid",   "steady", "sturdy",  "subtle", "sunny", "swift",  "tender",
+    "tidy",   "trusty", "upbeat", "vivid",  "warm",  "wise",    "witty",  "zealous",
 };
 static const char *const surnames[] = {
-    "abel",     "ampere",   "babbage",  "banach",  "bell",     "bohr",     "boole",   "bose",    "cantor",  "cerf",     "clarke",  "curie",
-    "dijkstra", "dirac",    "einstein", "erdos",   "euclid",   "euler",    "faraday", "fermat",  "fermi",   "feynman",  "gauss",   "germain",
-    "godel",    "hamilton", "hawking",  "hilbert", "hopper",   "hypatia",  "johnson", "joule",   "kepler",  "knuth",    "lamarr",  "laplace",
-    "leibniz",  "liskov",   "lovelace", "maxwell", "meitner",  "mendel",   "mirzakhani", "nash", "newton",  "noether",  "pascal",  "pasteur",
-    "perlman",  "planck",   "poincare", "ramanujan", "ritchie", "shannon", "tesla",   "thompson", "torvalds", "turing", "volta",   "wiles",
+    "abel",     "ampere",    "babbage",    "banach",  "bell",     "bohr",     "boole",    "bose",    "cantor",   "cerf",
+    "clarke",   "curie",     "dijkstra",   "dirac",   "einstein", "erdos",    "euclid",   "euler",   "faraday",  "fermat",
+    "fermi",    "feynman",   "gauss",      "germain", "godel",    "hamilton", "hawking",  "hilbert", "hopper",   "hypatia",
+    "johnson",  "joule",     "kepler",     "knuth",   "lamarr",   "laplace",  "leibniz",  "liskov",  "lovelace", "maxwell",
+    "meitner",  "mendel",    "mirzakhani", "nash",    "newton",   "noether",  "pascal",   "pasteur", "perlman",  "planck",
+    "poincare", "ramanujan", "ritchie",    "shannon", "tesla",    "thompson", "torvalds", "turing",  "volta",    "wiles",
 };
 
 static void random_bytes(void *buffer, size_t length)

@@ -86,9 +86,7 @@ json_t *json_get_folded(const json_t *object, const char *key)
         return exact;
     const char *name;
     json_t *member;
-    json_object_foreach((json_t *)object, name, member)
-        if (g_ascii_strcasecmp(name, key) == 0)
-            return member;
+    json_object_foreach((json_t *)object, name, member) if (g_ascii_strcasecmp(name, key) == 0) return member;
     return NULL;
 }
 
@@ -99,9 +97,7 @@ char **json_string_array(const json_t *array)
     g_autoptr(GPtrArray) strings = g_ptr_array_new();
     size_t i;
     json_t *item;
-    json_array_foreach(array, i, item)
-        if (json_is_string(item))
-            g_ptr_array_add(strings, g_strdup(json_string_value(item)));
+    json_array_foreach(array, i, item) if (json_is_string(item)) g_ptr_array_add(strings, g_strdup(json_string_value(item)));
     g_ptr_array_add(strings, NULL);
     return (char **)g_ptr_array_free(g_steal_pointer(&strings), FALSE);
 }

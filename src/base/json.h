@@ -7,7 +7,8 @@
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(json_t, json_decref)
 
-/* Parses one JSON value of at most max bytes (depth is bounded by jansson at 2048), rejecting duplicate keys and trailing data. The error is INVALID and begins with what. */
+/* Parses one JSON value of at most max bytes (depth is bounded by jansson at 2048), rejecting duplicate keys and trailing data.
+ * The error is INVALID and begins with what. */
 json_t *json_parse(const char *text, size_t length, size_t max, const char *what, GError **error);
 
 /* Compact text with Go's escapes (encoding/json: <, >, & and U+2028/9 as \u….); g_free. Keys in their order of insertion. */

@@ -111,7 +111,8 @@ struct duration_unit {
 bool parse_duration_ns(const char *text, gint64 *ret)
 {
     static const struct duration_unit units[] = {
-        { "ns", 1 }, { "us", 1e3 }, { "\u00b5s", 1e3 }, { "\u03bcs", 1e3 }, { "ms", 1e6 }, { "s", 1e9 }, { "m", 60e9 }, { "h", 3600e9 },
+        { "ns", 1 },   { "us", 1e3 }, { "\u00b5s", 1e3 }, { "\u03bcs", 1e3 },
+        { "ms", 1e6 }, { "s", 1e9 },  { "m", 60e9 },      { "h", 3600e9 },
     };
     if (!text)
         return false;

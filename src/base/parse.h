@@ -1,5 +1,6 @@
-/* The one strict parser of numbers, sizes, booleans and durations that come from outside. The whole text must match; no sign, blank or base prefix is
- * skipped in silence; ranges are checked. On failure the functions return false and leave the output alone: the caller words the error. */
+/* The one strict parser of numbers, sizes, booleans and durations that come from outside. The whole text must match; no sign,
+ * blank or base prefix is skipped in silence; ranges are checked. On failure the functions return false and leave the output
+ * alone: the caller words the error. */
 #pragma once
 
 #include <glib.h>

@@ -139,7 +139,8 @@ static int open_component(int dir, const char *name, const struct making *making
     return fd;
 }
 
-static int step(struct trail *trail, struct rest *rest, const char *name, bool last, int flags, const struct making *making, int *n_links)
+static int step(struct trail *trail, struct rest *rest, const char *name, bool last, int flags, const struct making *making,
+                int *n_links)
 {
     int dir = trail->fds[trail->length - 1];
     int fd = open_component(dir, name, making);

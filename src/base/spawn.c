@@ -13,7 +13,8 @@
 #define TARE_LIBEXECDIR "/usr/local/libexec/tare"
 #endif
 
-static const char *const clean_environment[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", NULL };
+static const char *const clean_environment[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                                                 "LANG=C.UTF-8", NULL };
 
 /* Duplicates each fd above every target number first, so that no target overwrites a source that is still needed. */
 static bool lift_fds(const struct spawn_options *options, GArray *lifted, GError **error)
@@ -74,7 +75,8 @@ pid_t spawn_program(const struct spawn_options *options, GError **error)
         plan_fds(&actions, options, lifted);
         plan_attributes(&attributes, options);
         const char *const *envp = options->envp ? options->envp : clean_environment;
-        int r = (options->search_path ? posix_spawnp : posix_spawn)(&pid, options->argv[0], &actions, &attributes, (char *const *)options->argv, (char *const *)envp);
+        int r = (options->search_path ? posix_spawnp : posix_spawn)(&pid, options->argv[0], &actions, &attributes,
+                                                                    (char *const *)options->argv, (char *const *)envp);
         if (r != 0) {
             error_set_errno(error, r, "execute %s", options->argv[0]);
             pid = -1;

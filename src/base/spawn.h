@@ -1,4 +1,5 @@
-/* Starting helper programs from a threaded process: posix_spawn only, no code between fork and exec, a clean environment, no inherited fds but those named. */
+/* Starting helper programs from a threaded process: posix_spawn only, no code between fork and exec, a clean environment, no
+ * inherited fds but those named. */
 #pragma once
 
 #include "base/error.h"
@@ -11,11 +12,11 @@ struct spawn_fd {
 };
 
 struct spawn_options {
-    const char *const *argv;  /* NULL-terminated; argv[0] is the path to execute (searched in PATH only when search_path) */
-    const char *const *envp;  /* NULL-terminated; NULL means PATH and LANG=C.UTF-8 alone */
+    const char *const *argv;    /* NULL-terminated; argv[0] is the path to execute (searched in PATH only when search_path) */
+    const char *const *envp;    /* NULL-terminated; NULL means PATH and LANG=C.UTF-8 alone */
     const struct spawn_fd *fds; /* the child has these and no other; 0, 1, 2 that are not named are /dev/null */
     size_t n_fds;
-    bool new_session;         /* setsid, so that signals to our terminal do not reach it */
+    bool new_session; /* setsid, so that signals to our terminal do not reach it */
     bool search_path;
 };
 
@@ -25,5 +26,6 @@ pid_t spawn_program(const struct spawn_options *options, GError **error);
 /* waitpid through EINTR: exit code 0–255, 128+n for a signal; -1 when there is no such child. */
 int spawn_wait(pid_t pid);
 
-/* The directory of the running program ("/proc/self/exe"), where helper programs are looked for first, then LIBEXECDIR; full path or NULL and NOT_FOUND. g_free. */
+/* The directory of the running program ("/proc/self/exe"), where helper programs are looked for first, then LIBEXECDIR; full path
+ * or NULL and NOT_FOUND. g_free. */
 char *spawn_find_helper(const char *name, GError **error);

@@ -1,4 +1,5 @@
-/* Byte streams between parts that do not know each other: a request body, a file, a pipe. Embed one as the first member of your own struct. One thread at a time. */
+/* Byte streams between parts that do not know each other: a request body, a file, a pipe. Embed one as the first member of your
+ * own struct. One thread at a time. */
 #pragma once
 
 #include "base/error.h"

@@ -107,11 +107,13 @@ bool timestamp_parse(const char *text, gint64 *ret)
     gint64 fraction;
     int offset;
     const char *at = text;
-    if (!text || !field(&at, 4, &tm.tm_year) || !literal(&at, '-') || !field(&at, 2, &tm.tm_mon) || !literal(&at, '-') || !field(&at, 2, &tm.tm_mday) ||
-        !literal(&at, 'T') || !field(&at, 2, &tm.tm_hour) || !literal(&at, ':') || !field(&at, 2, &tm.tm_min) || !literal(&at, ':') ||
-        !field(&at, 2, &tm.tm_sec) || !parse_fraction(&at, &fraction) || !parse_offset(&at, &offset) || *at)
+    if (!text || !field(&at, 4, &tm.tm_year) || !literal(&at, '-') || !field(&at, 2, &tm.tm_mon) || !literal(&at, '-') ||
+        !field(&at, 2, &tm.tm_mday) || !literal(&at, 'T') || !field(&at, 2, &tm.tm_hour) || !literal(&at, ':') ||
+        !field(&at, 2, &tm.tm_min) || !literal(&at, ':') || !field(&at, 2, &tm.tm_sec) || !parse_fraction(&at, &fraction) ||
+        !parse_offset(&at, &offset) || *at)
         return false;
-    if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
+    if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 ||
+        tm.tm_sec > 60)
         return false;
     if (tm.tm_year == 1) {
         *ret = 0;

@@ -8,7 +8,8 @@
 #define TIMESTAMP_ZERO "0001-01-01T00:00:00Z" /* Go's zero time: what 0 is written as */
 
 gint64 timestamp_now(void);
-/* RFC 3339 with nanoseconds, trailing zeros cut, in UTC ("2026-11-24T07:17:03.5Z"), as Go's RFC3339Nano. 0 gives TIMESTAMP_ZERO. */
+/* RFC 3339 with nanoseconds, trailing zeros cut, in UTC ("2026-11-24T07:17:03.5Z"), as Go's RFC3339Nano. 0 gives TIMESTAMP_ZERO.
+ */
 void timestamp_format(gint64 ns, char ret[TIMESTAMP_ROOM]);
 /* The same with all nine digits, as the json-file log's and `docker logs -t` have it. */
 void timestamp_format_fixed(gint64 ns, char ret[TIMESTAMP_ROOM]);

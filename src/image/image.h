@@ -12,37 +12,49 @@
 
 struct image {
     gint references;
-    char *id;            /* "sha256:…" */
-    char *parent;        /* image id, or NULL */
-    json_t *config;      /* the whole config document: {"architecture","config","created","history","os","rootfs",…} */
-    char **diff_ids;     /* lowest first, NULL-terminated */
+    char *id;        /* "sha256:…" */
+    char *parent;    /* image id, or NULL */
+    json_t *config;  /* the whole config document: {"architecture","config","created","history","os","rootfs",…} */
+    char **diff_ids; /* lowest first, NULL-terminated */
     gint64 created_ns;
-    guint64 size;        /* content bytes of all layers, repeated ones each time, as Docker counts */
+    guint64 size; /* content bytes of all layers, repeated ones each time, as Docker counts */
     gint64 last_tagged_ns;
     char **repo_tags;    /* familiar "name:tag", sorted; NULL-terminated, never NULL */
     char **repo_digests; /* familiar "name@sha256:…" */
 };
 struct image *image_ref(struct image *image);
 void image_unref(struct image *image);
+static inline void image_clear(struct image **image)
+{
+    if (*image)
+        image_unref(*image);
+    *image = NULL;
+}
+/* g_autoimage struct image *image = NULL; … unreferenced at the end of the scope. */
+#define g_autoimage _GLIB_CLEANUP(image_clear)
 /* The "config" member (Cmd, Env, …) of the document, never NULL. Borrowed. */
 const json_t *image_run_config(const struct image *image);
 
 struct image_store;
-bool image_store_open(struct database *database, struct layer_store *layers, const struct event_sink *events, struct image_store **ret, GError **error);
+bool image_store_open(struct database *database, struct layer_store *layers, const struct event_sink *events,
+                      struct image_store **ret, GError **error);
 void image_store_close(struct image_store *store);
 
-/* How containers use an image: fills *ret_running (an id of a running one, or NULL) and *ret_stopped; g_free both. Set once by the container manager's owner. */
+/* How containers use an image: fills *ret_running (an id of a running one, or NULL) and *ret_stopped; g_free both. Set once by
+ * the container manager's owner. */
 typedef void (*image_user_check)(void *user, const char *image_id, char **ret_running, char **ret_stopped);
 void image_store_set_user_check(struct image_store *store, image_user_check check, void *user);
 
-/* By name, name:tag, name@digest, id or unique prefix of one (4 and more digits are tried after names). NOT_FOUND: 'No such image: X' with the default tag added as Docker does. */
+/* By name, name:tag, name@digest, id or unique prefix of one (4 and more digits are tried after names). NOT_FOUND: 'No such
+ * image: X' with the default tag added as Docker does. */
 bool image_store_get(struct image_store *store, const char *name, struct image **ret, GError **error);
 /* All, newest first. Free with g_ptr_array_unref. */
 bool image_store_list(struct image_store *store, GPtrArray **ret, GError **error);
 bool image_store_count(struct image_store *store, gint64 *ret, GError **error);
 
-/* Registers an image. config: the document without rootfs and (if absent) without created; layers: lowest first. Makes fix-ups, writes the record durably, in one transaction with
- * the tags. The same document again is the same image: success. config is borrowed. */
+/* Registers an image. config: the document without rootfs and (if absent) without created; layers: lowest first. Makes fix-ups,
+ * writes the record durably, in one transaction with the tags. The same document again is the same image: success. config is
+ * borrowed. */
 struct image_new_options {
     const json_t *config;
     const struct layer_info *layers;
@@ -53,30 +65,48 @@ struct image_new_options {
     const char *config_text;
 };
 bool image_store_add(struct image_store *store, const struct image_new_options *options, struct image **ret, GError **error);
-bool image_store_layers(struct image_store *store, const struct image *image, struct layer_info **ret, size_t *ret_n, GError **error); /* g_free */
+bool image_store_layers(struct image_store *store, const struct image *image, struct layer_info **ret, size_t *ret_n,
+                        GError **error); /* g_free */
+
+/* Layers that something other than an image needs: a container of a removed image, a build or pull under way. holder is any
+ * unique text ("container/<id>"). A layer goes when neither an image nor a holder has it; releasing removes what is then unused.
+ * hold fails with NOT_FOUND when a layer is not in the store. */
+bool image_store_hold_layers(struct image_store *store, const char *holder, const char *const *diff_ids, GError **error);
+bool image_store_release_layers(struct image_store *store, const char *holder, GError **error);
+/* A layer that an ingest has just stored and that holder needs until it is registered (recorded with its facts). */
+bool image_store_hold_new_layer(struct image_store *store, const char *holder, const struct layer_info *layer, GError **error);
+/* Start-up: releases every holder for which keep says false, and layers in the store that nothing refers to. */
+bool image_store_sweep_holders(struct image_store *store, bool (*keep)(void *user, const char *holder), void *user,
+                               GError **error);
 
 /* Moves the tag when it exists. Reference without tag means latest; one with digest is INVALID. */
 bool image_store_tag(struct image_store *store, const struct image *image, const char *reference, GError **error);
 /* docker image rm: → [{"Untagged":…},{"Deleted":…}] in Docker's order. */
-bool image_store_remove(struct image_store *store, const char *name, bool force, bool prune_parents, json_t **ret, GError **error);
+bool image_store_remove(struct image_store *store, const char *name, bool force, bool prune_parents, json_t **ret,
+                        GError **error);
 
 /* The API's objects; new references. */
 bool image_store_inspect(struct image_store *store, const char *name, unsigned api_version, json_t **ret, GError **error);
-bool image_store_summaries(struct image_store *store, bool all, bool digests, const json_t *filters, unsigned api_version, json_t **ret, GError **error);
+bool image_store_summaries(struct image_store *store, bool all, bool digests, const json_t *filters, unsigned api_version,
+                           json_t **ret, GError **error);
 bool image_store_history(struct image_store *store, const char *name, json_t **ret, GError **error);
 bool image_store_prune(struct image_store *store, bool dangling_only, const json_t *filters, json_t **ret, GError **error);
 
-/* docker import: a root file system becomes an image. changes: Dockerfile instructions, already applied to run_config by the caller. */
+/* docker import: a root file system becomes an image. changes: Dockerfile instructions, already applied to run_config by the
+ * caller. */
 struct image_import_options {
-    const char *source_name;    /* "-" or a URL, for history: "Imported from -" */
-    const char *message;        /* NULL: the default text */
-    const json_t *run_config;   /* or NULL */
-    const char *reference;      /* or NULL: dangling */
-    const char *platform;       /* or NULL */
+    const char *source_name;  /* "-" or a URL, for history: "Imported from -" */
+    const char *message;      /* NULL: the default text */
+    const json_t *run_config; /* or NULL */
+    const char *reference;    /* or NULL: dangling */
+    const char *platform;     /* or NULL */
     struct cancel *cancel;
 };
-bool image_import(struct image_store *store, struct byte_source *source, const struct image_import_options *options, struct image **ret, GError **error);
+bool image_import(struct image_store *store, struct byte_source *source, const struct image_import_options *options,
+                  struct image **ret, GError **error);
 
 /* docker save and load. names: references or ids. progress lines of load are the API's JSON messages. */
-bool image_save(struct image_store *store, const char *const *names, struct byte_sink *sink, struct cancel *cancel, GError **error);
-bool image_load(struct image_store *store, struct byte_source *source, bool quiet, struct byte_sink *progress, struct cancel *cancel, GError **error);
+bool image_save(struct image_store *store, const char *const *names, struct byte_sink *sink, struct cancel *cancel,
+                GError **error);
+bool image_load(struct image_store *store, struct byte_source *source, bool quiet, struct byte_sink *progress,
+                struct cancel *cancel, GError **error);

@@ -58,7 +58,8 @@ static bool is_path(const char *text)
     }
 }
 
-/* domain-component := [a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9], joined by dots; or an IPv6 address in brackets; then a port */
+/* domain-component := [a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9], joined by dots; or an IPv6 address in brackets; then a
+ * port */
 static bool is_domain(const char *text)
 {
     const char *at = text;
@@ -142,11 +143,13 @@ static bool validate(const struct reference *reference, GError **error)
         return invalid(error);
     g_autofree char *lower = g_ascii_strdown(reference->path, -1);
     if (strcmp(lower, reference->path) != 0 && is_path(lower))
-        return error_set(error, TARE_ERROR_INVALID, "invalid reference format: repository name (%s) must be lowercase", reference->path);
+        return error_set(error, TARE_ERROR_INVALID, "invalid reference format: repository name (%s) must be lowercase",
+                         reference->path);
     if (!is_domain(reference->domain) || !is_path(reference->path))
         return invalid(error);
     if (strlen(reference->domain) + 1 + strlen(reference->path) > NAME_MAX_LENGTH)
-        return error_set(error, TARE_ERROR_INVALID, "invalid reference format: repository name must not be more than 255 characters");
+        return error_set(error, TARE_ERROR_INVALID,
+                         "invalid reference format: repository name must not be more than 255 characters");
     return true;
 }
 
@@ -156,7 +159,8 @@ bool reference_parse(const char *text, struct reference *ret, GError **error)
     if (strlen(text) > 4096 || *text == '\0')
         return invalid(error);
     if (strspn(text, "0123456789abcdef") == 64 && text[64] == '\0')
-        return error_set(error, TARE_ERROR_INVALID, "invalid repository name (%s), cannot specify 64-byte hexadecimal strings", text);
+        return error_set(error, TARE_ERROR_INVALID, "invalid repository name (%s), cannot specify 64-byte hexadecimal strings",
+                         text);
     const char *at = strchr(text, '@');
     g_autofree char *name = at ? g_strndup(text, (gsize)(at - text)) : g_strdup(text);
     if (at)

@@ -1,4 +1,5 @@
-/* Image references: [host[:port]/]path[:tag][@digest], the grammar and texts of distribution/reference, with Docker Hub's defaults. */
+/* Image references: [host[:port]/]path[:tag][@digest], the grammar and texts of distribution/reference, with Docker Hub's
+ * defaults. */
 #pragma once
 
 #include "base/error.h"
@@ -11,7 +12,8 @@ struct reference {
 };
 void reference_clear(struct reference *reference);
 
-/* Errors: 'invalid reference format', 'invalid reference format: repository name (library/X) must be lowercase', 'invalid tag format', … (code INVALID). */
+/* Errors: 'invalid reference format', 'invalid reference format: repository name (library/X) must be lowercase', 'invalid tag
+ * format', … (code INVALID). */
 bool reference_parse(const char *text, struct reference *ret, GError **error);
 /* As people see it: "debian", "user/app", "localhost:5000/app": without docker.io and library/. g_free. */
 char *reference_familiar_name(const struct reference *reference);

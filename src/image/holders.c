@@ -1,0 +1,123 @@
+/* Who needs a layer: images, and holders such as containers and builds. What nobody needs is removed. */
+#include "image/image-internal.h"
+
+#include <string.h>
+
+static bool collect_string(sqlite3_stmt *row, void *user, GError **error)
+{
+    g_ptr_array_add(user, g_strdup((const char *)sqlite3_column_text(row, 0)));
+    return true;
+}
+
+bool store_collect_layers(struct image_store *store, GError **error)
+{
+    g_autoptr(GPtrArray) unused = g_ptr_array_new_with_free_func(g_free);
+    if (!database_query(
+            store->database, collect_string, unused, error,
+            "SELECT diff_id FROM layer WHERE NOT EXISTS (SELECT 1 FROM image_layer WHERE image_layer.diff_id = layer.diff_id) "
+            "AND NOT EXISTS (SELECT 1 FROM layer_hold WHERE layer_hold.diff_id = layer.diff_id)",
+            NULL))
+        return false;
+    for (guint i = 0; i < unused->len; i++) {
+        /* The row first: a file without a row is swept at the next start, a row without a file would be a lie. */
+        if (!database_run(store->database, error, "DELETE FROM layer WHERE diff_id = ?", "s", unused->pdata[i]) ||
+            !layer_store_remove(store->layers, unused->pdata[i], error))
+            return false;
+    }
+    return true;
+}
+
+static bool hold(struct image_store *store, const char *holder, const char *const *diff_ids, GError **error)
+{
+    if (!database_begin(store->database, false, error))
+        return false;
+    bool ok = true;
+    for (; ok && *diff_ids; diff_ids++) {
+        gint64 known;
+        ok = database_get_int(store->database, 0, &known, error, "SELECT count(*) FROM layer WHERE diff_id = ?", "s", *diff_ids);
+        if (ok && !known)
+            ok = error_set(error, TARE_ERROR_NOT_FOUND, "layer %s is not in the store", *diff_ids);
+        ok = ok &&
+             database_run(store->database, error, "INSERT INTO layer_hold (holder, diff_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                          "ss", holder, *diff_ids);
+    }
+    if (ok)
+        return database_commit(store->database, error);
+    database_rollback(store->database);
+    return false;
+}
+
+bool image_store_hold_layers(struct image_store *store, const char *holder, const char *const *diff_ids, GError **error)
+{
+    g_mutex_lock(&store->lock);
+    bool ok = hold(store, holder, diff_ids, error);
+    g_mutex_unlock(&store->lock);
+    return ok;
+}
+
+bool image_store_hold_new_layer(struct image_store *store, const char *holder, const struct layer_info *layer, GError **error)
+{
+    g_mutex_lock(&store->lock);
+    bool ok = layer_store_has(store->layers, layer->diff_id) ||
+              error_set(error, TARE_ERROR_NOT_FOUND, "layer %s is not in the store", layer->diff_id);
+    if (ok && (ok = database_begin(store->database, false, error))) {
+        if (store_put_layer(store, layer, error) &&
+            database_run(store->database, error, "INSERT INTO layer_hold (holder, diff_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                         "ss", holder, layer->diff_id)) {
+            ok = database_commit(store->database, error);
+        } else {
+            database_rollback(store->database);
+            ok = false;
+        }
+    }
+    g_mutex_unlock(&store->lock);
+    return ok;
+}
+
+bool image_store_release_layers(struct image_store *store, const char *holder, GError **error)
+{
+    g_mutex_lock(&store->lock);
+    gint64 held = 0;
+    bool ok = database_get_int(store->database, 0, &held, error, "SELECT count(*) FROM layer_hold WHERE holder = ?", "s", holder);
+    if (ok && held > 0)
+        ok = database_run(store->database, error, "DELETE FROM layer_hold WHERE holder = ?", "s", holder) &&
+             store_collect_layers(store, error);
+    g_mutex_unlock(&store->lock);
+    return ok;
+}
+
+static bool release_strangers(struct image_store *store, bool (*keep)(void *user, const char *holder), void *user, GError **error)
+{
+    g_autoptr(GPtrArray) holders = g_ptr_array_new_with_free_func(g_free);
+    if (!database_query(store->database, collect_string, holders, error, "SELECT DISTINCT holder FROM layer_hold", NULL))
+        return false;
+    for (guint i = 0; i < holders->len; i++)
+        if (!keep(user, holders->pdata[i]) &&
+            !database_run(store->database, error, "DELETE FROM layer_hold WHERE holder = ?", "s", holders->pdata[i]))
+            return false;
+    return store_collect_layers(store, error);
+}
+
+/* Files of layers that no row names: what a killed ingest or removal left. */
+static bool remove_unknown_files(struct image_store *store, GError **error)
+{
+    g_auto(GStrv) stored = layer_store_list(store->layers, error);
+    if (!stored)
+        return false;
+    for (char **diff_id = stored; *diff_id; diff_id++) {
+        gint64 known;
+        if (!database_get_int(store->database, 0, &known, error, "SELECT count(*) FROM layer WHERE diff_id = ?", "s", *diff_id) ||
+            (!known && !layer_store_remove(store->layers, *diff_id, error)))
+            return false;
+    }
+    return true;
+}
+
+bool image_store_sweep_holders(struct image_store *store, bool (*keep)(void *user, const char *holder), void *user,
+                               GError **error)
+{
+    g_mutex_lock(&store->lock);
+    bool ok = release_strangers(store, keep, user, error) && remove_unknown_files(store, error);
+    g_mutex_unlock(&store->lock);
+    return ok;
+}

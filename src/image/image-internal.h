@@ -1,0 +1,47 @@
+/* Shared by the files of this directory only. */
+#pragma once
+
+#include "image/image.h"
+
+struct image_store {
+    struct database *database;
+    struct layer_store *layers;
+    const struct event_sink *events;
+    image_user_check user_check;
+    void *user_check_data;
+    GMutex lock; /* registration, removal and holding of layers exclude each other: a layer is never removed between the look and
+                    the record */
+};
+
+/* By exact id; NULL without an error where there is none. */
+bool store_load(struct image_store *store, const char *id, struct image **ret, GError **error);
+/* The id for a user's text, or NULL (g_free); the error is for the database only. */
+bool store_resolve(struct image_store *store, const char *text, char **ret_id, GError **error);
+/* 'No such image: X', the default tag added as Docker does; false. */
+bool store_no_such_image(const char *text, GError **error);
+
+/* Tags and digests as struct reference-like rows. */
+struct image_name {
+    char *name;  /* familiar */
+    char *value; /* tag, or "sha256:…" */
+    bool is_digest;
+};
+void image_name_free(gpointer name);
+char *image_name_text(const struct image_name *name); /* "name:tag" or "name@digest"; g_free */
+bool store_names(struct image_store *store, const char *id, GPtrArray **ret, GError **error);
+bool store_has_children(struct image_store *store, const char *id, bool *ret, GError **error);
+
+void store_emit(struct image_store *store, const char *action, const char *id, const char *name);
+
+/* Removes layers (rows, files, fix-ups) that nothing refers to. Lock held, no transaction open. */
+bool store_collect_layers(struct image_store *store, GError **error);
+/* Inserts or keeps the layer's row. Within a transaction. */
+bool store_put_layer(struct image_store *store, const struct layer_info *layer, GError **error);
+/* Label filter "k" or "k=v" against an object. */
+bool labels_match(const json_t *labels, const char *filter);
+/* The values of one filter, from {"name": {"v": true}} or {"name": ["v"]}; NULL-terminated (g_strfreev), NULL where absent. */
+char **filter_values(const json_t *filters, const char *name);
+/* Refuses filters not in the list: "invalid filter 'x'". */
+bool filter_check_names(const json_t *filters, const char *const *known, GError **error);
+/* until=…: RFC 3339, unix seconds or a duration before now → ns. */
+bool filter_time(const char *text, gint64 *ret_ns, GError **error);

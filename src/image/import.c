@@ -1,0 +1,87 @@
+/* docker import: a root file system as a tar becomes an image of one layer. */
+#include "image/image-internal.h"
+
+#include "base/identifier.h"
+#include "base/timestamp.h"
+
+#include <string.h>
+#include <sys/utsname.h>
+
+/* The machine's name for itself, as Go's GOARCH. */
+static const char *architecture(void)
+{
+    static const char *const names[][2] = { { "x86_64", "amd64" },   { "aarch64", "arm64" },   { "armv7l", "arm" },
+                                            { "i686", "386" },       { "riscv64", "riscv64" }, { "s390x", "s390x" },
+                                            { "ppc64le", "ppc64le" } };
+    static char own[65];
+    struct utsname system;
+    uname(&system);
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+        if (strcmp(system.machine, names[i][0]) == 0)
+            return names[i][1];
+    g_strlcpy(own, system.machine, sizeof own);
+    return own;
+}
+
+/* "linux/arm64/v8" → os, architecture, variant of the document. */
+static bool set_platform(json_t *config, const char *platform, GError **error)
+{
+    g_auto(GStrv) parts = g_strsplit(platform ? platform : "", "/", 4);
+    guint n = g_strv_length(parts);
+    if (platform && *platform && (n > 3 || strcmp(parts[0], "linux") != 0))
+        return error_set(error, TARE_ERROR_INVALID, "operating system is not supported: %s", platform);
+    json_object_set_new(config, "architecture", json_string(n > 1 ? parts[1] : architecture()));
+    json_object_set_new(config, "os", json_string("linux"));
+    if (n > 2)
+        json_object_set_new(config, "variant", json_string(parts[2]));
+    return true;
+}
+
+static json_t *import_document(const struct image_import_options *options, GError **error)
+{
+    g_autofree char *default_message = g_strdup_printf("Imported from %s", options->source_name);
+    const char *message = options->message && *options->message ? options->message : default_message;
+    char now[TIMESTAMP_ROOM];
+    timestamp_format(timestamp_now(), now);
+    g_autoptr(json_t) config = json_object();
+    if (!set_platform(config, options->platform, error))
+        return NULL;
+    json_object_set_new(config, "comment", json_string_lossy(message));
+    json_object_set_new(config, "created", json_string(now));
+    json_object_set_new(config, "config", options->run_config ? json_deep_copy(options->run_config) : json_object());
+    json_object_set_new(config, "history", json_pack("[{s:s, s:o}]", "created", now, "comment", json_string_lossy(message)));
+    return g_steal_pointer(&config);
+}
+
+bool image_import(struct image_store *store, struct byte_source *source, const struct image_import_options *options,
+                  struct image **ret, GError **error)
+{
+    struct reference reference;
+    if (options->reference && !reference_parse(options->reference, &reference, error))
+        return false;
+    if (options->reference && reference.digest) {
+        reference_clear(&reference);
+        return error_set(error, TARE_ERROR_INVALID, "cannot import digest reference");
+    }
+    if (options->reference)
+        reference_clear(&reference);
+    g_autoptr(json_t) config = import_document(options, error);
+    if (!config)
+        return false;
+    struct layer_info layer;
+    struct layer_ingest_options ingest = { .name = "imported layer", .cancel = options->cancel };
+    if (!layer_store_ingest(store->layers, source, &ingest, &layer, error))
+        return false;
+    char id[IDENTIFIER_LENGTH + 1];
+    identifier_new(id);
+    g_autofree char *holder = g_strconcat("import/", id, NULL);
+    const char *references[] = { options->reference, NULL };
+    struct image_new_options new_image = {
+        .config = config, .layers = &layer, .n_layers = 1, .references = options->reference ? references : NULL
+    };
+    bool ok = image_store_hold_new_layer(store, holder, &layer, error) && image_store_add(store, &new_image, ret, error);
+    image_store_release_layers(store, holder, NULL);
+    if (ok)
+        store_emit(store, "import", (*ret)->id, options->reference);
+    return ok;
+}

@@ -1,0 +1,119 @@
+/* GET /images/{name}/json and /history: an image as the API shows it. */
+#include "image/image-internal.h"
+
+#include "base/timestamp.h"
+
+#include <string.h>
+
+static json_t *string_or_empty(const json_t *document, const char *key)
+{
+    return json_string(json_get_string(document, key, ""));
+}
+
+static json_t *rootfs(const struct image *image)
+{
+    return json_pack("{s:s, s:o}", "Type", "layers", "Layers", json_from_strv((const char *const *)image->diff_ids));
+}
+
+static const char *last_comment(const struct image *image)
+{
+    const json_t *history = json_get_array(image->config, "history");
+    const json_t *last = json_array_get(history, json_array_size(history) - 1);
+    const char *own = json_get_string(image->config, "comment", NULL);
+    return own ? own : json_get_string(last, "comment", "");
+}
+
+/* Members that newer API versions dropped. */
+static void add_dated_members(json_t *object, const struct image *image, unsigned api_version)
+{
+    if (api_version < 144)
+        json_object_set_new(object, "VirtualSize", json_integer((json_int_t)image->size));
+    if (api_version < 145) {
+        json_t *container_config = json_get_object(image->config, "container_config");
+        json_object_set_new(object, "Container", string_or_empty(image->config, "container"));
+        json_object_set_new(object, "ContainerConfig", container_config ? json_deep_copy(container_config) : json_object());
+    }
+}
+
+bool image_store_inspect(struct image_store *store, const char *name, unsigned api_version, json_t **ret, GError **error)
+{
+    g_autoimage struct image *image = NULL;
+    if (!image_store_get(store, name, &image, error))
+        return false;
+    char tagged[TIMESTAMP_ROOM];
+    timestamp_format(image->last_tagged_ns, tagged);
+    json_t *object =
+        json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:O, s:o, s:o}", "Id", image->id, "RepoTags",
+                  json_from_strv((const char *const *)image->repo_tags), "RepoDigests",
+                  json_from_strv((const char *const *)image->repo_digests), "Parent", image->parent ? image->parent : "",
+                  "Comment", last_comment(image), "Created", json_get_string(image->config, "created", TIMESTAMP_ZERO),
+                  "DockerVersion", string_or_empty(image->config, "docker_version"), "Author",
+                  string_or_empty(image->config, "author"), "Config", image_run_config(image), "Architecture",
+                  string_or_empty(image->config, "architecture"), "Os", string_or_empty(image->config, "os"));
+    if (json_get_string(image->config, "variant", NULL))
+        json_object_set_new(object, "Variant", string_or_empty(image->config, "variant"));
+    json_object_set_new(object, "Size", json_integer((json_int_t)image->size));
+    add_dated_members(object, image, api_version);
+    json_object_set_new(
+        object, "GraphDriver",
+        json_pack("{s:{}, s:s}", "Data", "Name", layer_store_mode(store->layers) == LAYER_MOUNT_UNPACKED ? "unpacked" : "erofs"));
+    json_object_set_new(object, "RootFS", rootfs(image));
+    json_object_set_new(object, "Metadata", json_pack("{s:s}", "LastTagTime", tagged));
+    *ret = object;
+    return true;
+}
+
+static json_t *history_row(const json_t *entry, gint64 size)
+{
+    gint64 created = 0;
+    timestamp_parse(json_get_string(entry, "created", TIMESTAMP_ZERO), &created);
+    return json_pack("{s:s, s:I, s:s, s:n, s:I, s:s}", "Id", "<missing>", "Created", (json_int_t)(created / 1000000000),
+                     "CreatedBy", json_get_string(entry, "created_by", ""), "Tags", "Size", (json_int_t)size, "Comment",
+                     json_get_string(entry, "comment", ""));
+}
+
+/* The newest rows carry the ids and tags of the image and its local parents. */
+static bool name_history_rows(struct image_store *store, struct image *image, json_t *rows, GError **error)
+{
+    size_t i;
+    json_t *row;
+    g_autoimage struct image *at = image_ref(image);
+    json_array_foreach(rows, i, row)
+    {
+        struct image *parent = NULL;
+        json_object_set_new(row, "Id", json_string(at->id));
+        if (at->repo_tags[0])
+            json_object_set_new(row, "Tags", json_from_strv((const char *const *)at->repo_tags));
+        if (!at->parent)
+            return true;
+        if (!store_load(store, at->parent, &parent, error))
+            return false;
+        if (!parent)
+            return true;
+        image_clear(&at);
+        at = parent;
+    }
+    return true;
+}
+
+bool image_store_history(struct image_store *store, const char *name, json_t **ret, GError **error)
+{
+    g_autoimage struct image *image = NULL;
+    g_autofree struct layer_info *layers = NULL;
+    size_t n_layers, used = 0, i;
+    if (!image_store_get(store, name, &image, error) || !image_store_layers(store, image, &layers, &n_layers, error))
+        return false;
+    g_autoptr(json_t) rows = json_array();
+    json_t *entry;
+    json_array_foreach(json_get_array(image->config, "history"), i, entry)
+    {
+        gint64 size = 0;
+        if (!json_get_bool(entry, "empty_layer", false) && used < n_layers)
+            size = (gint64)layers[used++].content_bytes;
+        json_array_insert_new(rows, 0, history_row(entry, size));
+    }
+    if (!name_history_rows(store, image, rows, error))
+        return false;
+    *ret = g_steal_pointer(&rows);
+    return true;
+}

@@ -1,0 +1,133 @@
+/* Names: how a user's text finds an image, tags and digests. */
+#include "image/image-internal.h"
+
+#include "base/digest.h"
+#include "base/timestamp.h"
+
+#include <string.h>
+
+void image_name_free(gpointer data)
+{
+    struct image_name *name = data;
+    g_free(name->name);
+    g_free(name->value);
+    g_free(name);
+}
+
+char *image_name_text(const struct image_name *name)
+{
+    return g_strconcat(name->name, name->is_digest ? "@" : ":", name->value, NULL);
+}
+
+static bool take_name(sqlite3_stmt *row, void *user, GError **error)
+{
+    struct image_name *name = g_new0(struct image_name, 1);
+    name->name = g_strdup((const char *)sqlite3_column_text(row, 0));
+    name->value = g_strdup((const char *)sqlite3_column_text(row, 1));
+    name->is_digest = sqlite3_column_int(row, 2) != 0;
+    g_ptr_array_add(user, name);
+    return true;
+}
+
+bool store_names(struct image_store *store, const char *id, GPtrArray **ret, GError **error)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(image_name_free);
+    if (!database_query(store->database, take_name, names, error,
+                        "SELECT name, value, is_digest FROM image_name WHERE image = ? ORDER BY is_digest, name, value", "s", id))
+        return false;
+    *ret = g_steal_pointer(&names);
+    return true;
+}
+
+bool store_no_such_image(const char *text, GError **error)
+{
+    struct reference reference;
+    if (g_str_has_prefix(text, DIGEST_PREFIX) || !reference_parse(text, &reference, NULL))
+        return error_set(error, TARE_ERROR_NOT_FOUND, "No such image: %s", text);
+    reference_default_tag(&reference);
+    g_autofree char *familiar = reference_familiar(&reference);
+    reference_clear(&reference);
+    return error_set(error, TARE_ERROR_NOT_FOUND, "No such image: %s", familiar);
+}
+
+static bool by_name(struct image_store *store, const char *text, char **ret_id, GError **error)
+{
+    struct reference reference;
+    *ret_id = NULL;
+    if (!reference_parse(text, &reference, NULL))
+        return true;
+    reference_default_tag(&reference);
+    g_autofree char *name = reference_familiar_name(&reference);
+    bool ok = database_get_string(store->database, ret_id, error, "SELECT image FROM image_name WHERE name = ? AND value = ?",
+                                  "ss", name, reference.digest ? reference.digest : reference.tag);
+    reference_clear(&reference);
+    return ok;
+}
+
+static bool collect_id(sqlite3_stmt *row, void *user, GError **error)
+{
+    g_ptr_array_add(user, g_strdup((const char *)sqlite3_column_text(row, 0)));
+    return true;
+}
+
+/* A unique prefix; two that share it are no match, as Docker has it. */
+static bool by_prefix(struct image_store *store, const char *text, char **ret_id, GError **error)
+{
+    *ret_id = NULL;
+    if (!reference_may_be_id(text))
+        return true;
+    const char *hex = g_str_has_prefix(text, DIGEST_PREFIX) ? digest_hex(text) : text;
+    g_autofree char *low = g_strconcat(DIGEST_PREFIX, hex, NULL);
+    g_autofree char *high = g_strconcat(DIGEST_PREFIX, hex, "g", NULL);
+    g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(g_free);
+    if (!database_query(store->database, collect_id, found, error, "SELECT id FROM image WHERE id >= ? AND id < ? LIMIT 2", "ss",
+                        low, high))
+        return false;
+    if (found->len == 1)
+        *ret_id = g_strdup(found->pdata[0]);
+    return true;
+}
+
+bool store_resolve(struct image_store *store, const char *text, char **ret_id, GError **error)
+{
+    char *id = NULL;
+    if (!g_str_has_prefix(text, DIGEST_PREFIX) && !by_name(store, text, &id, error))
+        return false;
+    if (!id && !by_prefix(store, text, &id, error))
+        return false;
+    *ret_id = id;
+    return true;
+}
+
+bool image_store_tag(struct image_store *store, const struct image *image, const char *text, GError **error)
+{
+    struct reference reference;
+    if (!reference_parse(text, &reference, error))
+        return false;
+    if (reference.digest) {
+        reference_clear(&reference);
+        return error_set(error, TARE_ERROR_INVALID, "refusing to create a tag with a digest reference");
+    }
+    reference_default_tag(&reference);
+    g_autofree char *name = reference_familiar_name(&reference);
+    g_autofree char *familiar = reference_familiar(&reference);
+    g_mutex_lock(&store->lock);
+    bool ok = database_begin(store->database, true, error);
+    if (ok) {
+        ok = database_run(store->database, error,
+                          "INSERT INTO image_name (name, value, is_digest, image) VALUES (?, ?, 0, ?) ON CONFLICT (name, value) "
+                          "DO UPDATE SET image = excluded.image",
+                          "sss", name, reference.tag, image->id) &&
+             database_run(store->database, error, "UPDATE image SET last_tagged = ? WHERE id = ?", "is", timestamp_now(),
+                          image->id);
+        if (ok)
+            ok = database_commit(store->database, error);
+        else
+            database_rollback(store->database);
+    }
+    g_mutex_unlock(&store->lock);
+    reference_clear(&reference);
+    if (ok)
+        store_emit(store, "tag", image->id, familiar);
+    return ok;
+}

@@ -1,0 +1,305 @@
+/* docker image rm: Untagged and Deleted lines, and what protects an image, in Docker's order and words. */
+#include "image/image-internal.h"
+
+#include "base/digest.h"
+#include "base/identifier.h"
+
+#include <string.h>
+
+/* One `docker image rm NAME`. */
+struct removal {
+    struct image_store *store;
+    json_t *lines;     /* the answer */
+    GPtrArray *fixups; /* chain ids whose fix-up index nobody needs any more */
+};
+
+enum conflict_kind {
+    CONFLICT_CHILDREN = 1,
+    CONFLICT_RUNNING = 2,
+    CONFLICT_NAMES = 4,
+    CONFLICT_STOPPED = 8,
+    CONFLICTS_HARD = CONFLICT_CHILDREN | CONFLICT_RUNNING,
+    CONFLICTS_SOFT = CONFLICT_NAMES | CONFLICT_STOPPED,
+};
+
+static void short_id(const char *id, char ret[IDENTIFIER_SHORT + 1])
+{
+    g_strlcpy(ret, g_str_has_prefix(id, DIGEST_PREFIX) ? digest_hex(id) : id, IDENTIFIER_SHORT + 1);
+}
+
+static void say(struct removal *removal, const char *what, const char *text)
+{
+    json_array_append_new(removal->lines, json_pack("{s:s}", what, text));
+}
+
+static bool untag(struct removal *removal, const char *id, const struct image_name *name, GError **error)
+{
+    if (!database_run(removal->store->database, error, "DELETE FROM image_name WHERE name = ? AND value = ?", "ss", name->name,
+                      name->value))
+        return false;
+    g_autofree char *text = image_name_text(name);
+    say(removal, "Untagged", text);
+    store_emit(removal->store, "untag", id, text);
+    return true;
+}
+
+bool store_has_children(struct image_store *store, const char *id, bool *ret, GError **error)
+{
+    gint64 count;
+    if (!database_get_int(store->database, 0, &count, error, "SELECT count(*) FROM image WHERE parent = ?", "s", id))
+        return false;
+    *ret = count > 0;
+    return true;
+}
+
+static bool conflict(GError **error, const char *id, bool is_hard, const char *reason, const char *container)
+{
+    char image_short[IDENTIFIER_SHORT + 1], container_short[IDENTIFIER_SHORT + 1] = "";
+    short_id(id, image_short);
+    if (container)
+        short_id(container, container_short);
+    return error_set(error, TARE_ERROR_CONFLICT, "conflict: unable to delete %s (%s) - %s%s", image_short,
+                     is_hard ? "cannot be forced" : "must be forced", reason, container_short);
+}
+
+/* False and an error where something of the mask stands against the removal; *ret_is_used tells whether it is a container. */
+static bool check_conflicts(struct removal *removal, const char *id, unsigned mask, bool *ret_is_used, GError **error)
+{
+    g_autofree char *running = NULL, *stopped = NULL;
+    g_autoptr(GPtrArray) names = NULL;
+    bool has_children;
+    *ret_is_used = false;
+    if (!store_has_children(removal->store, id, &has_children, error) || !store_names(removal->store, id, &names, error))
+        return false;
+    if (removal->store->user_check)
+        removal->store->user_check(removal->store->user_check_data, id, &running, &stopped);
+    if ((mask & CONFLICT_CHILDREN) && has_children)
+        return conflict(error, id, true, "image has dependent child images", NULL);
+    if ((mask & CONFLICT_RUNNING) && running)
+        return *ret_is_used = true, conflict(error, id, true, "image is being used by running container ", running);
+    if ((mask & CONFLICT_NAMES) && names->len > 0)
+        return conflict(error, id, false, "image is referenced in multiple repositories", NULL);
+    if ((mask & CONFLICT_STOPPED) && stopped)
+        return *ret_is_used = true, conflict(error, id, false, "image is being used by stopped container ", stopped);
+    return true;
+}
+
+/* At most one tag, and digests of that repository only. */
+static bool is_single_reference(const GPtrArray *names)
+{
+    const struct image_name *single = NULL;
+    if (names->len <= 1)
+        return true;
+    for (guint i = 0; i < names->len; i++) {
+        const struct image_name *name = names->pdata[i];
+        if (!name->is_digest && single)
+            return false;
+        if (!name->is_digest)
+            single = name;
+    }
+    if (!single)
+        single = names->pdata[0];
+    for (guint i = 0; i < names->len; i++)
+        if (strcmp(((const struct image_name *)names->pdata[i])->name, single->name) != 0)
+            return false;
+    return true;
+}
+
+/* ---- the record and its layers ---- */
+
+static bool collect_chain(sqlite3_stmt *row, void *user, GError **error)
+{
+    g_ptr_array_add(user, g_strdup((const char *)sqlite3_column_text(row, 0)));
+    return true;
+}
+
+static bool delete_record(struct removal *removal, const char *id, GError **error)
+{
+    struct image_store *store = removal->store;
+    g_autoptr(GPtrArray) chains = g_ptr_array_new_with_free_func(g_free);
+    if (!database_query(store->database, collect_chain, chains, error,
+                        "SELECT chain_id FROM image_layer WHERE image = ? ORDER BY position DESC", "s", id) ||
+        !database_run(store->database, error, "DELETE FROM image WHERE id = ?", "s", id))
+        return false;
+    say(removal, "Deleted", id);
+    store_emit(store, "delete", id, id);
+    for (guint i = 0; i < chains->len; i++) {
+        gint64 users;
+        if (!database_get_int(store->database, 0, &users, error, "SELECT count(*) FROM image_layer WHERE chain_id = ?", "s",
+                              chains->pdata[i]))
+            return false;
+        if (users > 0)
+            break; /* what lies below is used as well */
+        say(removal, "Deleted", chains->pdata[i]);
+        g_ptr_array_add(removal->fixups, g_strdup(chains->pdata[i]));
+    }
+    return true;
+}
+
+/* After the commit. A container of a removed image still holds its layers, and with them the fix-ups: those wait for the next
+ * start's sweep. */
+static bool remove_fixups(struct removal *removal, GError **error)
+{
+    gint64 holders;
+    if (!database_get_int(removal->store->database, 0, &holders, error, "SELECT count(*) FROM layer_hold", NULL))
+        return false;
+    for (guint i = 0; holders == 0 && i < removal->fixups->len; i++)
+        if (!layer_store_remove_fixups(removal->store->layers, removal->fixups->pdata[i], error))
+            return false;
+    return true;
+}
+
+/* Deletes an image without names of interest and then, quietly, its parents that nothing else needs. */
+static bool delete_image(struct removal *removal, const char *first, bool force, bool prune_parents, bool quiet, GError **error)
+{
+    g_autofree char *id = g_strdup(first);
+    while (id) {
+        bool is_used;
+        g_autoptr(GError) problem = NULL;
+        g_autoptr(GPtrArray) names = NULL;
+        g_autofree char *parent = NULL;
+        if (!store_names(removal->store, id, &names, error) ||
+            !database_get_string(removal->store->database, &parent, error, "SELECT parent FROM image WHERE id = ?", "s", id))
+            return false;
+        if (!check_conflicts(removal, id, force ? CONFLICTS_HARD : CONFLICTS_HARD | CONFLICTS_SOFT, &is_used, &problem)) {
+            bool has_children = true;
+            if (!store_has_children(removal->store, id, &has_children, error))
+                return false;
+            bool is_dangling = names->len == 0 && !has_children;
+            if (quiet && (!is_dangling || is_used))
+                return true;
+            g_propagate_error(error, g_steal_pointer(&problem));
+            return false;
+        }
+        for (guint i = 0; i < names->len; i++)
+            if (!untag(removal, id, names->pdata[i], error))
+                return false;
+        if (!delete_record(removal, id, error))
+            return false;
+        g_free(id);
+        id = prune_parents ? g_steal_pointer(&parent) : NULL;
+        force = false;
+        quiet = true;
+    }
+    return true;
+}
+
+/* ---- by name and by id ---- */
+
+static bool drop_digests_without_tag(struct removal *removal, const char *id, const char *repository, GError **error)
+{
+    g_autoptr(GPtrArray) names = NULL;
+    if (!store_names(removal->store, id, &names, error))
+        return false;
+    for (guint i = 0; i < names->len; i++) {
+        const struct image_name *name = names->pdata[i];
+        if (!name->is_digest && strcmp(name->name, repository) == 0)
+            return true;
+    }
+    for (guint i = 0; i < names->len; i++) {
+        const struct image_name *name = names->pdata[i];
+        if (name->is_digest && strcmp(name->name, repository) == 0 && !untag(removal, id, name, error))
+            return false;
+    }
+    return true;
+}
+
+static bool check_single_name_use(struct removal *removal, const char *id, const char *text, GError **error)
+{
+    g_autofree char *running = NULL, *stopped = NULL;
+    if (removal->store->user_check)
+        removal->store->user_check(removal->store->user_check_data, id, &running, &stopped);
+    const char *container = running ? running : stopped;
+    if (!container)
+        return true;
+    char image_short[IDENTIFIER_SHORT + 1], container_short[IDENTIFIER_SHORT + 1];
+    short_id(id, image_short);
+    short_id(container, container_short);
+    return error_set(
+        error, TARE_ERROR_CONFLICT,
+        "conflict: unable to remove repository reference \"%s\" (must force) - container %s is using its referenced image %s",
+        text, container_short, image_short);
+}
+
+/* Takes the given name away; *ret_done where other names remain. */
+static bool remove_by_name(struct removal *removal, const char *id, const char *text, bool force, GPtrArray *names,
+                           bool *ret_done, GError **error)
+{
+    struct reference reference;
+    if (!force && is_single_reference(names) && !check_single_name_use(removal, id, text, error))
+        return false;
+    if (!reference_parse(text, &reference, error))
+        return false;
+    reference_default_tag(&reference);
+    g_autofree char *familiar_name = reference_familiar_name(&reference);
+    struct image_name name = { .name = familiar_name,
+                               .value = reference.digest ? reference.digest : reference.tag,
+                               .is_digest = reference.digest != NULL };
+    g_autoptr(GPtrArray) left = NULL;
+    bool ok = untag(removal, id, &name, error) &&
+              (name.is_digest || drop_digests_without_tag(removal, id, familiar_name, error)) &&
+              store_names(removal->store, id, &left, error);
+    reference_clear(&reference);
+    *ret_done = ok && left->len > 0;
+    return ok;
+}
+
+static bool remove_all_names(struct removal *removal, const char *id, bool force, GPtrArray *names, GError **error)
+{
+    bool is_used;
+    if (!is_single_reference(names))
+        return true;
+    unsigned mask = CONFLICTS_HARD | (force ? 0 : CONFLICT_STOPPED);
+    if (!check_conflicts(removal, id, mask, &is_used, error))
+        return false;
+    for (guint i = 0; i < names->len; i++)
+        if (!untag(removal, id, names->pdata[i], error))
+            return false;
+    return true;
+}
+
+static bool is_id_prefix(const char *id, const char *text)
+{
+    return g_str_has_prefix(id, text) || g_str_has_prefix(digest_hex(id), text);
+}
+
+static bool remove_image(struct removal *removal, const char *text, bool force, bool prune_parents, GError **error)
+{
+    g_autofree char *id = NULL;
+    g_autoptr(GPtrArray) names = NULL;
+    if (!store_resolve(removal->store, text, &id, error))
+        return false;
+    if (!id)
+        return store_no_such_image(text, error);
+    if (!store_names(removal->store, id, &names, error))
+        return false;
+    bool done = false, by_id = is_id_prefix(id, text);
+    if (by_id ? !remove_all_names(removal, id, force, names, error)
+              : !remove_by_name(removal, id, text, force, names, &done, error))
+        return false;
+    return done || delete_image(removal, id, force, prune_parents, !by_id, error);
+}
+
+bool image_store_remove(struct image_store *store, const char *name, bool force, bool prune_parents, json_t **ret, GError **error)
+{
+    struct removal removal = { .store = store, .lines = json_array(), .fixups = g_ptr_array_new_with_free_func(g_free) };
+    g_mutex_lock(&store->lock);
+    /* A full disk must not keep anybody from freeing it. */
+    database_release_reserve(store->database);
+    bool ok = database_begin(store->database, true, error);
+    if (ok) {
+        ok = remove_image(&removal, name, force, prune_parents, error);
+        if (ok)
+            ok = database_commit(store->database, error) && store_collect_layers(store, error) && remove_fixups(&removal, error);
+        else
+            database_rollback(store->database);
+    }
+    database_restore_reserve(store->database);
+    g_mutex_unlock(&store->lock);
+    g_ptr_array_unref(removal.fixups);
+    if (ok)
+        *ret = removal.lines;
+    else
+        json_decref(removal.lines);
+    return ok;
+}

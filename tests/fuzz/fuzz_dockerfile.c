@@ -1,0 +1,25 @@
+/* Any bytes as a Dockerfile: lexed, parsed, planned, expanded. */
+#include "build/build-internal.h"
+
+int LLVMFuzzerTestOneInput(const guint8 *data, size_t size);
+int LLVMFuzzerTestOneInput(const guint8 *data, size_t size)
+{
+    g_autoptr(GHashTable) variables = g_hash_table_new(g_str_hash, g_str_equal);
+    struct dockerfile *dockerfile;
+    struct build_plan *plan;
+
+    g_hash_table_insert(variables, (char *)"x", (char *)"a b");
+    if (!dockerfile_parse((const char *)data, size, &dockerfile, NULL))
+        return 0;
+    if (build_plan_new(dockerfile, &plan, NULL)) {
+        const struct build_stage *stage = plan->stages->pdata[0];
+        struct build_step *step;
+
+        for (guint i = 0; i < stage->steps->len; i++)
+            if (build_step_expand(stage->steps->pdata[i], variables, plan->escape, &step, NULL))
+                build_step_free(step);
+        build_plan_free(plan);
+    }
+    dockerfile_free(dockerfile);
+    return 0;
+}

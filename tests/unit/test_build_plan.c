@@ -1,0 +1,225 @@
+/* Dockerfile → plan: every data/build/NAME.dockerfile against NAME.plan, and the texts of refusals. */
+#include "base/file.h"
+#include "build/build-internal.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+
+static void dump_step(GString *out, const struct build_step *step)
+{
+    g_autofree char *args = go_quote_list((const char *const *)step->args);
+
+    g_string_append_printf(out, "  %u %s %s%s", step->line, step_kind_name(step->kind), step->is_json ? "json " : "", args);
+    if (step->chown)
+        g_string_append_printf(out, " chown=%s", step->chown);
+    if (step->chmod)
+        g_string_append_printf(out, " chmod=%s", step->chmod);
+    if (step->from)
+        g_string_append_printf(out, " from=%s", step->from);
+    if (step->platform)
+        g_string_append_printf(out, " platform=%s", step->platform);
+    if (step->buildkit_flag)
+        g_string_append_printf(out, " buildkit=%s", step->buildkit_flag);
+    if (step->health) {
+        g_autofree char *health = json_text(step->health);
+
+        g_string_append_printf(out, " health=%s", health);
+    }
+    g_string_append_printf(out, " | %s\n", step->source);
+}
+
+static char *dump_plan(const struct build_plan *plan)
+{
+    GString *out = g_string_new(NULL);
+
+    g_string_append_printf(out, "%u steps\n", build_plan_count(plan));
+    for (guint i = 0; i < plan->meta_args->len; i++)
+        dump_step(out, plan->meta_args->pdata[i]);
+    for (guint i = 0; i < plan->stages->len; i++) {
+        const struct build_stage *stage = plan->stages->pdata[i];
+
+        g_string_append_printf(out, "stage %s\n", stage->name ? stage->name : "-");
+        dump_step(out, stage->from);
+        for (guint j = 0; j < stage->steps->len; j++)
+            dump_step(out, stage->steps->pdata[j]);
+    }
+    return g_string_free(out, FALSE);
+}
+
+static struct build_plan *plan_of(const char *text, GError **error)
+{
+    struct dockerfile *dockerfile;
+    struct build_plan *plan = NULL;
+
+    if (!dockerfile_parse(text, strlen(text), &dockerfile, error))
+        return NULL;
+    if (!build_plan_new(dockerfile, &plan, error))
+        plan = NULL;
+    dockerfile_free(dockerfile);
+    return plan;
+}
+
+static void test_goldens(void **state)
+{
+    static const char *const names[] = { "metadata", "stages" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *input = g_strdup_printf(TEST_DATA "/build/%s.dockerfile", names[i]);
+        g_autofree char *golden = g_strdup_printf(TEST_DATA "/build/%s.plan", names[i]);
+        g_autofree char *text = NULL, *expected = NULL, *got = NULL;
+        g_autoptr(GError) error = NULL;
+        struct build_plan *plan;
+
+        assert_true(file_read(AT_FDCWD, input, 1 << 20, &text, NULL, NULL));
+        assert_true(file_read(AT_FDCWD, golden, 1 << 20, &expected, NULL, NULL));
+        plan = plan_of(text, &error);
+        assert_non_null(plan);
+        got = dump_plan(plan);
+        assert_string_equal(got, expected);
+        build_plan_free(plan);
+    }
+}
+
+/* All as dockerd 20.10 answers. */
+static const struct {
+    const char *text, *message;
+} refusals[] = {
+    { "FROM b\n\nFOO bar\n", "dockerfile parse error line 3: unknown instruction: FOO" },
+    { "RUN x\n", "no build stage in current context" },
+    { "ARG x\nRUN y\n", "no build stage in current context" },
+    { "ARG x=1\n", "no build stage in current context" },
+    { "FROM b\nCOPY --foo=1 a b\n", "dockerfile parse error line 2: Unknown flag: foo" },
+    { "FROM b\nRUN --foo=1 a b\n", "dockerfile parse error line 2: Unknown flag: foo" },
+    { "FROM b\nCOPY --link a b\n", "dockerfile parse error line 2: Unknown flag: link" },
+    { "FROM b\nCOPY --chown=1 --chown=2 a b\n", "dockerfile parse error line 2: Duplicate flag specified: chown" },
+    { "FROM b\nCOPY --chown a b\n", "dockerfile parse error line 2: Missing a value on flag: chown" },
+    { "FROM --platform b\n", "dockerfile parse error line 1: Missing a value on flag: platform" },
+    { "FROM b\nARG\n", "dockerfile parse error line 2: ARG requires at least one argument" },
+    { "FROM b\nENV\n", "dockerfile parse error line 2: ENV requires at least one argument" },
+    { "FROM b\nENV =1\n", "dockerfile parse error line 2: ENV names can not be blank" },
+    { "FROM b\nCOPY a\n", "dockerfile parse error line 2: COPY requires at least two arguments, but only one was provided. "
+                          "Destination could not be determined" },
+    { "FROM b x\n", "dockerfile parse error line 1: FROM requires either one or three arguments" },
+    { "FROM\n", "dockerfile parse error line 1: FROM requires either one or three arguments" },
+    { "FROM b AS 1x\n",
+      "dockerfile parse error line 1: invalid name for build stage: \"1x\", name can't start with a number or contain symbols" },
+    { "FROM b\nWORKDIR\n", "dockerfile parse error line 2: WORKDIR requires exactly one argument" },
+    { "FROM b\nVOLUME [\"\"]\n", "dockerfile parse error line 2: VOLUME specified can not be an empty string" },
+    { "FROM b\nSHELL foo\n", "dockerfile parse error line 2: SHELL requires the arguments to be in JSON form" },
+    { "FROM b\nSHELL []\n", "dockerfile parse error line 2: SHELL requires at least one argument" },
+    { "FROM b\nHEALTHCHECK FOO x\n", "dockerfile parse error line 2: Unknown type \"FOO\" in HEALTHCHECK (try CMD)" },
+    { "FROM b\nHEALTHCHECK CMD\n", "dockerfile parse error line 2: Missing command after HEALTHCHECK CMD" },
+    { "FROM b\nHEALTHCHECK NONE x\n", "dockerfile parse error line 2: HEALTHCHECK NONE takes no arguments" },
+    { "FROM b\nHEALTHCHECK --interval=x CMD a\n", "dockerfile parse error line 2: time: invalid duration \"x\"" },
+    { "FROM b\nHEALTHCHECK --interval=1us CMD a\n",
+      "dockerfile parse error line 2: Interval \"interval\" cannot be less than 1ms" },
+    { "FROM b\nHEALTHCHECK --retries=x CMD a\n",
+      "dockerfile parse error line 2: strconv.ParseInt: parsing \"x\": invalid syntax" },
+    { "FROM b\nHEALTHCHECK --retries=-1 CMD a\n", "dockerfile parse error line 2: --retries must be at least 1 (not -1)" },
+    { "FROM b\nONBUILD ONBUILD x\n", "dockerfile parse error line 2: Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed" },
+    { "FROM b\nONBUILD FROM x\n", "dockerfile parse error line 2: FROM isn't allowed as an ONBUILD trigger" },
+    { "FROM b\nRUN <<EOF\necho hi\nEOF\n", "dockerfile parse error line 2: here-documents (<<) are not supported yet" },
+};
+
+static void test_refusals(void **state)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(refusals); i++) {
+        g_autoptr(GError) error = NULL;
+
+        assert_null(plan_of(refusals[i].text, &error));
+        assert_string_equal(error->message, refusals[i].message);
+        assert_int_equal(error->code, TARE_ERROR_INVALID);
+    }
+}
+
+static void test_every_kind_parses(void **state)
+{
+    for (int kind = 0; kind < STEP_N_KINDS; kind++) {
+        g_autofree char *text = NULL;
+        struct build_step *step = NULL;
+
+        text = g_strdup_printf("%s %s", step_kind_name((enum step_kind)kind),
+                               kind == STEP_FROM          ? "b"
+                               : kind == STEP_HEALTHCHECK ? "NONE"
+                               : kind == STEP_ONBUILD     ? "RUN x"
+                               : kind == STEP_SHELL       ? "[\"a\"]"
+                                                          : "a=b c=d");
+        if (kind == STEP_WORKDIR)
+            memcpy(strchr(text, '=') - 1, "/aaaaaa", 7);
+        assert_true(build_step_parse(text, &step, NULL));
+        assert_int_equal(step->kind, kind);
+        build_step_free(step);
+    }
+}
+
+static void test_target_and_labels(void **state)
+{
+    g_autoptr(json_t) labels = json_pack("{s:s, s:s}", "z", "1", "b", "q r");
+    struct build_plan *plan = plan_of("FROM a AS One\nRUN x\nFROM b\nRUN y\nFROM c\n", NULL);
+    g_autoptr(GError) error = NULL;
+    const struct build_stage *last;
+
+    assert_false(build_plan_select(plan, "two", &error));
+    assert_string_equal(error->message, "failed to reach build target two in Dockerfile");
+    assert_true(build_plan_select(plan, "1", NULL));
+    assert_int_equal(plan->stages->len, 2);
+    assert_true(build_plan_select(plan, "ONE", NULL));
+    assert_int_equal(plan->stages->len, 1);
+    build_plan_add_labels(plan, labels);
+    last = plan->stages->pdata[0];
+    assert_int_equal(last->steps->len, 3);
+    assert_string_equal(((struct build_step *)last->steps->pdata[1])->source, "LABEL b=q r");
+    assert_string_equal(((struct build_step *)last->steps->pdata[2])->source, "LABEL z=1");
+    build_plan_free(plan);
+}
+
+static void test_expansion_by_kind(void **state)
+{
+    static const struct {
+        const char *text, *expected;
+    } expansions[] = {
+        { "ENV $n=$v k=\"a $v\"", "[\"N\" \"V w\" \"k\" \"a V w\"]" },
+        { "EXPOSE $v 80", "[\"V\" \"w\" \"80\"]" },
+        { "RUN echo $v", "[\"echo $v\"]" },
+        { "CMD $v", "[\"$v\"]" },
+        { "WORKDIR /$n", "[\"/N\"]" },
+        { "ARG x=$v $n", "[\"x=V w\" \"N\"]" },
+        { "COPY $n /$n/", "[\"N\" \"/N/\"]" },
+        { "ONBUILD RUN $v", "[\"RUN $v\"]" },
+        { "MAINTAINER $v", "[\"$v\"]" },
+        { "VOLUME $n", "[\"N\"]" },
+        { "LABEL a='$v'", "[\"a\" \"$v\"]" },
+        { "USER $n", "[\"N\"]" },
+        { "STOPSIGNAL $n", "[\"N\"]" },
+    };
+    g_autoptr(GHashTable) table = g_hash_table_new(g_str_hash, g_str_equal);
+
+    g_hash_table_insert(table, (char *)"n", (char *)"N");
+    g_hash_table_insert(table, (char *)"v", (char *)"V w");
+    for (size_t i = 0; i < G_N_ELEMENTS(expansions); i++) {
+        struct build_step *step = NULL, *expanded = NULL;
+        g_autofree char *got = NULL;
+
+        assert_true(build_step_parse(expansions[i].text, &step, NULL));
+        assert_true(build_step_expand(step, table, '\\', &expanded, NULL));
+        got = go_quote_list((const char *const *)expanded->args);
+        assert_string_equal(got, expansions[i].expected);
+        build_step_free(step);
+        build_step_free(expanded);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_goldens),           cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_every_kind_parses), cmocka_unit_test(test_target_and_labels),
+        cmocka_unit_test(test_expansion_by_kind),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -51,6 +51,8 @@ struct tar_limits {
 };
 struct tar_reader;
 struct tar_reader *tar_reader_new(struct byte_source *source, const struct tar_limits *limits);
+/* The same over a file from its offset 0, by pread: content that is not asked for is not even read. The fd stays the caller's. */
+struct tar_reader *tar_reader_new_fd(int fd, const struct tar_limits *limits);
 void tar_reader_free(struct tar_reader *reader);
 /* The next entry: 1, 0 at the end of the archive (two zero blocks, or a clean end of file at a block boundary), -1 and an error (INVALID, with the offset).
  * Content that was not read is skipped. *ret belongs to the reader until the next call. */
@@ -64,7 +66,8 @@ struct tar_writer;
 struct tar_writer *tar_writer_new(struct byte_sink *sink);
 void tar_writer_free(struct tar_writer *writer);
 /* Writes the headers; entry->stored_size bytes of content must follow by tar_writer_data (exactly: else an error). Plain ustar where everything fits, pax
- * records (sorted) where not. data_at is ignored; with extents, a pax 1.0 sparse file. */
+ * records (sorted) where not. data_at is ignored; with extents, a pax 1.0 sparse file: all runs but
+ * the last must then be multiples of 512 bytes long, since readers disagree on where the next one begins otherwise. */
 bool tar_writer_entry(struct tar_writer *writer, const struct tar_entry *entry, GError **error);
 bool tar_writer_data(struct tar_writer *writer, const void *data, gsize length, GError **error);
 bool tar_writer_data_fd(struct tar_writer *writer, int fd, guint64 length, GError **error); /* from fd's position */

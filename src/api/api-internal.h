@@ -1,0 +1,64 @@
+/* What the endpoints share: a request as the router hands it over, its parameters, and the tables of routes, one for each
+ * resource. */
+#pragma once
+
+#include "api/http.h"
+#include "base/filter.h"
+#include "engine/engine.h"
+
+struct api_request {
+    struct engine *engine;
+    struct http_exchange *http;
+    unsigned version; /* 1.version */
+    char *name;       /* what {name} stood for, or NULL */
+};
+
+/* False and an error: the router answers with it, unless the answer has begun; then the connection is cut. */
+typedef bool (*api_function)(struct api_request *request, GError **error);
+
+struct api_route {
+    const char *method;
+    /* "/containers/{name}/json": {name} is one component of the path; {name*} is one or more, as image names need. */
+    const char *pattern;
+    unsigned min_version, max_version; /* 0: no bound */
+    api_function function;
+};
+/* Each ends with an entry without method. */
+extern const struct api_route system_routes[], event_routes[], info_routes[], image_routes[], import_routes[], container_routes[],
+    stream_routes[], archive_routes[], exec_routes[], build_routes[], network_routes[], volume_routes[], refused_routes[];
+
+/* The handler of the HTTP server; user is the engine. */
+void api_handle(struct http_exchange *exchange, void *user);
+/* Matches one pattern; *ret_name is what {name} stood for (g_free), or NULL. */
+bool api_route_match(const char *pattern, const char *path, char **ret_name);
+/* Takes "/v1.41" off: *ret_version and what follows; without it the newest. INVALID where it is out of range. */
+bool api_path_version(const char *path, unsigned *ret_version, const char **ret_rest, GError **error);
+
+/* ---- parameters ---- */
+const char *api_query(const struct api_request *request, const char *name); /* "" counts as absent: NULL */
+bool api_query_bool(const struct api_request *request, const char *name);   /* as moby: anything but "", 0, no, false, none */
+bool api_query_bool_default(const struct api_request *request, const char *name, bool fallback);
+bool api_query_int(const struct api_request *request, const char *name, gint64 min, gint64 max, gint64 fallback, gint64 *ret,
+                   GError **error);
+/* The filters parameter: *ret is NULL where absent. */
+bool api_query_filters(const struct api_request *request, json_t **ret, GError **error);
+/* since, until: seconds since 1970 with a fraction, RFC 3339, or a duration before now. 0 where absent. */
+bool api_query_time(const struct api_request *request, const char *name, gint64 *ret_ns, GError **error);
+/* The JSON body, an object; *ret is NULL for an empty one. */
+bool api_read_json(struct api_request *request, json_t **ret, GError **error);
+
+/* ---- answers ---- */
+/* Takes the value. */
+bool api_respond_json(struct api_request *request, int status, json_t *value);
+bool api_respond_empty(struct api_request *request, int status);
+/* Begins a stream of JSON messages, one a line. */
+bool api_begin_messages(struct api_request *request, GError **error);
+/* Takes the message. */
+bool api_send_message(struct api_request *request, json_t *message, GError **error);
+/* {"errorDetail":{"message":…},"error":…}: how a stream of messages that has begun tells a failure. */
+bool api_send_error(struct api_request *request, const GError *error);
+
+/* ---- sockets ---- */
+enum listen_kind { LISTEN_UNIX, LISTEN_TCP, LISTEN_SYSTEMD };
+/* Binds and listens on what one -H names; appends fds (int). group: NULL for the usual ones. */
+bool listen_on(const char *host, const char *group, GArray *fds, enum listen_kind *ret_kind, GError **error);

@@ -1,0 +1,155 @@
+/* Parameters and bodies in, JSON out, as moby reads and writes them. */
+#include "api/api-internal.h"
+
+#include "base/parse.h"
+#include "base/timestamp.h"
+
+#include <string.h>
+
+const char *api_query(const struct api_request *request, const char *name)
+{
+    const char *value = http_request_query(http_exchange_request(request->http), name);
+    return value && *value ? value : NULL;
+}
+
+bool api_query_bool(const struct api_request *request, const char *name)
+{
+    static const char *const no[] = { "", "0", "no", "false", "none", NULL };
+    const char *value = api_query(request, name);
+    g_autofree char *trimmed = value ? g_strstrip(g_ascii_strdown(value, -1)) : NULL;
+    return trimmed && !g_strv_contains(no, trimmed);
+}
+
+bool api_query_bool_default(const struct api_request *request, const char *name, bool fallback)
+{
+    return http_request_query(http_exchange_request(request->http), name) ? api_query_bool(request, name) : fallback;
+}
+
+bool api_query_int(const struct api_request *request, const char *name, gint64 min, gint64 max, gint64 fallback, gint64 *ret,
+                   GError **error)
+{
+    const char *value = api_query(request, name);
+    if (!value)
+        return *ret = fallback, true;
+    return parse_int(value, min, max, ret) ||
+           error_set(error, TARE_ERROR_INVALID,
+                     "invalid value for parameter \"%s\": strconv.ParseInt: parsing \"%s\": invalid syntax", name, value);
+}
+
+bool api_query_filters(const struct api_request *request, json_t **ret, GError **error)
+{
+    const char *text = api_query(request, "filters");
+    *ret = NULL;
+    if (!text)
+        return true;
+    g_autoptr(json_t) filters = json_parse(text, strlen(text), HTTP_MAX_TARGET, "filters", NULL);
+    if (!filters || !json_is_object(filters))
+        return error_set(error, TARE_ERROR_INVALID, "invalid filter");
+    const char *key;
+    json_t *values;
+    json_object_foreach(filters, key, values) if (!json_is_object(values) && !json_is_array(values)) return error_set(
+        error, TARE_ERROR_INVALID, "invalid filter");
+    *ret = json_object_size(filters) ? g_steal_pointer(&filters) : NULL;
+    return true;
+}
+
+/* "1136073600" or "1136073600.000000001". */
+static bool parse_seconds(const char *text, gint64 *ret_ns)
+{
+    g_auto(GStrv) parts = g_strsplit(text, ".", 2);
+    gint64 seconds, fraction = 0;
+    if (!parts[0] || !parse_int(parts[0], -G_MAXINT64 / 1000000000, G_MAXINT64 / 1000000000 - 1, &seconds))
+        return false;
+    if (parts[1] && *parts[1]) {
+        size_t digits = strlen(parts[1]);
+        if (digits > 9 || !parse_int(parts[1], 0, 999999999, &fraction))
+            return false;
+        for (; digits < 9; digits++)
+            fraction *= 10;
+    }
+    *ret_ns = seconds * 1000000000 + fraction;
+    return true;
+}
+
+bool api_query_time(const struct api_request *request, const char *name, gint64 *ret_ns, GError **error)
+{
+    const char *text = api_query(request, name);
+    gint64 ago;
+    *ret_ns = 0;
+    if (!text || parse_seconds(text, ret_ns) || timestamp_parse(text, ret_ns))
+        return true;
+    if (parse_duration_ns(text, &ago))
+        return *ret_ns = timestamp_now() - ago, true;
+    return error_set(error, TARE_ERROR_INVALID, "invalid value for \"%s\": value is not a valid time: %s", name, text);
+}
+
+static bool check_json_type(const struct http_request *http, GError **error)
+{
+    const char *type = http_request_header(http, "Content-Type");
+    if (!type && !http->has_body)
+        return true;
+    g_autofree char *media = g_strndup(type ? type : "", strcspn(type ? type : "", ";"));
+    g_strstrip(media);
+    if (!*media)
+        return error_set(error, TARE_ERROR_INVALID, "malformed Content-Type header (%s): mime: no media type", type ? type : "");
+    return g_ascii_strcasecmp(media, "application/json") == 0 ||
+           error_set(error, TARE_ERROR_INVALID, "unsupported Content-Type header (%s): must be 'application/json'", type);
+}
+
+bool api_read_json(struct api_request *request, json_t **ret, GError **error)
+{
+    const struct http_request *http = http_exchange_request(request->http);
+    g_autofree char *text = NULL;
+    gsize length = 0;
+    *ret = NULL;
+    if (!http->has_body)
+        return true;
+    if (!check_json_type(http, error) || !http_exchange_read_body(request->http, HTTP_MAX_JSON, &text, &length, error))
+        return false;
+    if (strspn(text, " \t\r\n") == length)
+        return http->chunked || error_set(error, TARE_ERROR_INVALID, "invalid JSON: got EOF while reading request body");
+    g_autoptr(json_t) value = json_parse(text, length, HTTP_MAX_JSON, "invalid JSON", error);
+    if (!value)
+        return false;
+    if (json_is_null(value))
+        return true;
+    if (!json_is_object(value))
+        return error_set(error, TARE_ERROR_INVALID, "invalid JSON: an object was expected");
+    *ret = g_steal_pointer(&value);
+    return true;
+}
+
+bool api_respond_json(struct api_request *request, int status, json_t *value)
+{
+    http_exchange_respond_json(request->http, status, value);
+    json_decref(value);
+    return true;
+}
+
+bool api_respond_empty(struct api_request *request, int status)
+{
+    http_exchange_respond_empty(request->http, status);
+    return true;
+}
+
+bool api_begin_messages(struct api_request *request, GError **error)
+{
+    return http_exchange_begin(request->http, 200, "application/json", false, error);
+}
+
+bool api_send_message(struct api_request *request, json_t *message, GError **error)
+{
+    g_autofree char *text = json_text(message);
+    g_autofree char *line = g_strconcat(text, "\r\n", NULL);
+    json_decref(message);
+    return sink_write(http_exchange_sink(request->http), line, strlen(line), error);
+}
+
+bool api_send_error(struct api_request *request, const GError *error)
+{
+    json_t *message = json_object(), *detail = json_object();
+    json_object_set_new(detail, "message", json_string_lossy(error->message));
+    json_object_set_new(message, "errorDetail", detail);
+    json_object_set_new(message, "error", json_string_lossy(error->message));
+    return api_send_message(request, message, NULL);
+}

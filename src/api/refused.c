@@ -1,0 +1,83 @@
+/* What this engine does not do (yet): each with a reason, so that a client shows more than "page not found". */
+#include "api/api-internal.h"
+
+static bool refuse_session(struct api_request *request, GError **error)
+{
+    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
+                     "BuildKit is not supported yet by this engine: set DOCKER_BUILDKIT=0 to build");
+}
+
+static bool refuse_swarm(struct api_request *request, GError **error)
+{
+    /* The status and the first words are what clients of dockerd see on a node that is in no swarm. */
+    return error_set(error, TARE_ERROR_UNAVAILABLE,
+                     "This node is not a swarm manager. Swarm mode is not supported by this engine.");
+}
+
+static bool refuse_plugins(struct api_request *request, GError **error)
+{
+    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "plugins are not supported by this engine");
+}
+
+static bool list_plugins(struct api_request *request, GError **error)
+{
+    return api_respond_json(request, 200, json_array());
+}
+
+static bool refuse_registry(struct api_request *request, GError **error)
+{
+    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "registries are not supported yet by this engine");
+}
+
+static bool refuse_networks(struct api_request *request, GError **error)
+{
+    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
+                     "networks of your own are not supported yet by this engine: use bridge, host or none");
+}
+
+static bool refuse_checkpoints(struct api_request *request, GError **error)
+{
+    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "checkpoints are not supported by this engine");
+}
+
+static bool refuse_websockets(struct api_request *request, GError **error)
+{
+    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "attaching over a websocket is not supported by this engine");
+}
+
+const struct api_route refused_routes[] = {
+    { "POST", "/session", 0, 0, refuse_session },
+    { "POST", "/grpc", 0, 0, refuse_session },
+    { "GET", "/swarm", 0, 0, refuse_swarm },
+    { "POST", "/swarm/{name*}", 0, 0, refuse_swarm },
+    { "GET", "/swarm/{name*}", 0, 0, refuse_swarm },
+    { "GET", "/nodes", 0, 0, refuse_swarm },
+    { "GET", "/nodes/{name*}", 0, 0, refuse_swarm },
+    { "GET", "/services", 0, 0, refuse_swarm },
+    { "GET", "/services/{name*}", 0, 0, refuse_swarm },
+    { "POST", "/services/{name*}", 0, 0, refuse_swarm },
+    { "GET", "/tasks", 0, 0, refuse_swarm },
+    { "GET", "/tasks/{name*}", 0, 0, refuse_swarm },
+    { "GET", "/secrets", 0, 0, refuse_swarm },
+    { "GET", "/secrets/{name*}", 0, 0, refuse_swarm },
+    { "POST", "/secrets/{name*}", 0, 0, refuse_swarm },
+    { "GET", "/configs", 0, 0, refuse_swarm },
+    { "GET", "/configs/{name*}", 0, 0, refuse_swarm },
+    { "POST", "/configs/{name*}", 0, 0, refuse_swarm },
+    { "GET", "/plugins", 0, 0, list_plugins },
+    { "GET", "/plugins/{name*}", 0, 0, refuse_plugins },
+    { "POST", "/plugins/{name*}", 0, 0, refuse_plugins },
+    { "DELETE", "/plugins/{name*}", 0, 0, refuse_plugins },
+    { "GET", "/images/search", 0, 0, refuse_registry },
+    { "POST", "/images/{name*}/push", 0, 0, refuse_registry },
+    { "GET", "/distribution/{name*}/json", 0, 0, refuse_registry },
+    { "POST", "/networks/create", 0, 0, refuse_networks },
+    { "POST", "/networks/prune", 0, 0, refuse_networks },
+    { "POST", "/networks/{name}/connect", 0, 0, refuse_networks },
+    { "POST", "/networks/{name}/disconnect", 0, 0, refuse_networks },
+    { "DELETE", "/networks/{name}", 0, 0, refuse_networks },
+    { "GET", "/containers/{name}/checkpoints", 0, 0, refuse_checkpoints },
+    { "POST", "/containers/{name}/checkpoints", 0, 0, refuse_checkpoints },
+    { "GET", "/containers/{name}/attach/ws", 0, 0, refuse_websockets },
+    { NULL },
+};

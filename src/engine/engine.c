@@ -1,0 +1,263 @@
+/* Opening and closing of everything an engine has, in order. */
+#include "engine/engine.h"
+
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/root_path.h"
+#include "base/timestamp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+enum { NETWORK_POOL = 4 };
+
+/* Two engines on one root would destroy each other's state; the lock lives as long as the fd, so that nothing stale remains after
+ * a crash. */
+static bool lock_data_root(struct engine *engine, GError **error)
+{
+    g_autofree char *path = g_build_filename(engine->options->data_root, "tared.lock", NULL);
+    engine->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (engine->lock_fd < 0)
+        return error_set_errno(error, errno, "open %s", path);
+    if (flock(engine->lock_fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? error_set(error, TARE_ERROR_CONFLICT, "another tared uses %s", engine->options->data_root)
+                                    : error_set_errno(error, errno, "lock %s", path);
+    return true;
+}
+
+static bool make_roots(const struct engine_options *options, GError **error)
+{
+    g_autofd int data = dir_make_path(options->data_root, 0700, error);
+    if (data < 0)
+        return false;
+    /* Others may pass through the run root to reach the socket, whose own mode decides; they cannot list it. */
+    g_autofd int run = dir_make_path(options->run_root, 0711, error);
+    return run >= 0;
+}
+
+/* Names outside the file system are shared by all engines of the machine: those of another data root carry its mark. */
+static void derive_names(struct engine *engine)
+{
+    const struct engine_options *options = engine->options;
+    g_autofree char *real = realpath(options->data_root, NULL);
+    const char *root = real ? real : options->data_root;
+    if (strcmp(root, ENGINE_DEFAULT_DATA_ROOT) == 0) {
+        engine->bridge = g_strdup("tare0");
+        engine->table = g_strdup("tare");
+        engine->cgroup_parent = g_strdup("tare");
+    } else {
+        g_autofree char *digest = g_compute_checksum_for_string(G_CHECKSUM_SHA256, root, -1);
+        engine->bridge = g_strdup_printf("tare-%.8s", digest);
+        engine->table = g_strdup_printf("tare_%.8s", digest);
+        engine->cgroup_parent = g_strdup_printf("tare-%.8s", digest);
+    }
+    if (options->bridge) {
+        g_free(engine->bridge);
+        engine->bridge = g_strdup(options->bridge);
+    }
+    if (options->cgroup_parent) {
+        g_free(engine->cgroup_parent);
+        engine->cgroup_parent = g_strdup(options->cgroup_parent);
+    }
+}
+
+static bool open_database(struct engine *engine, GError **error)
+{
+    static const char *const steps[] = {
+        "CREATE TABLE engine (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    };
+    g_autofree char *path = g_build_filename(engine->options->data_root, "tare.db", NULL);
+    g_autofree char *fresh = g_uuid_string_random();
+    if (!database_open(path, &engine->database, error) ||
+        !database_migrate(engine->database, "engine", steps, G_N_ELEMENTS(steps), error))
+        return false;
+    return database_get_string(engine->database, &engine->id, error, "SELECT value FROM engine WHERE name = 'id'", NULL) &&
+           (engine->id ||
+            (database_run(engine->database, error, "INSERT INTO engine (name, value) VALUES ('id', ?)", "s", fresh) &&
+             (engine->id = g_steal_pointer(&fresh))));
+}
+
+#ifdef TARE_WITH_LAYERS
+static enum layer_mount_mode mount_mode(const char *backend)
+{
+    static const struct {
+        const char *name;
+        enum layer_mount_mode mode;
+    } modes[] = { { "auto", LAYER_MOUNT_AUTO },
+                  { "detached", LAYER_MOUNT_DETACHED },
+                  { "attached", LAYER_MOUNT_ATTACHED },
+                  { "loop", LAYER_MOUNT_LOOP },
+                  { "unpacked", LAYER_MOUNT_UNPACKED } };
+    for (size_t i = 0; i < G_N_ELEMENTS(modes); i++)
+        if (strcmp(modes[i].name, backend) == 0)
+            return modes[i].mode;
+    return LAYER_MOUNT_AUTO;
+}
+
+static bool open_stores(struct engine *engine, GError **error)
+{
+    const struct layer_store_options options = { .ingest_program = engine->options->ingest_path,
+                                                 .mode = mount_mode(engine->options->storage_backend) };
+    return layer_store_open(engine->options->data_root, &options, &engine->layers, error) &&
+           image_store_open(engine->database, engine->layers, &engine->sink, &engine->images, error) &&
+           volume_manager_open(engine->database, engine->options->data_root, &engine->sink, &engine->volumes, error);
+}
+#endif
+
+#ifdef TARE_WITH_NETWORK
+static bool open_networks(struct engine *engine, GError **error)
+{
+    const struct engine_options *options = engine->options;
+    g_autofree char *run_dir = g_build_filename(options->run_root, "network", NULL);
+    const struct network_options network = {
+        .bridge = engine->bridge,
+        .table = engine->table,
+        .subnet = options->bip,
+        .run_dir = run_dir,
+        .dns = (const char *const *)options->dns,
+        .pool_size = NETWORK_POOL,
+    };
+    /* "none" is dockerd's way to have no bridge at all. */
+    return g_strcmp0(options->bridge, "none") == 0 || network_open(&network, &engine->networks, error);
+}
+#endif
+
+#ifdef TARE_WITH_CONTAINERS
+static json_t *limits_object(char **limits)
+{
+    if (!limits)
+        return NULL;
+    json_t *object = json_object();
+    for (; *limits; limits++) {
+        struct engine_limit limit;
+        if (!engine_limit_parse(*limits, &limit, NULL)) /* engine_options_load has checked them */
+            continue;
+        json_object_set_new(
+            object, limit.name,
+            json_pack("{s:s, s:I, s:I}", "Name", limit.name, "Soft", (json_int_t)limit.soft, "Hard", (json_int_t)limit.hard));
+        g_free(limit.name);
+    }
+    return object;
+}
+
+static json_t *log_object(const struct engine_options *options)
+{
+    json_t *config = json_object();
+    for (char **pair = options->log_options; pair && *pair; pair++) {
+        g_auto(GStrv) parts = g_strsplit(*pair, "=", 2);
+        json_object_set_new(config, parts[0], json_string_lossy(parts[1]));
+    }
+    return json_pack("{s:s, s:o}", "Type", options->log_driver, "Config", config);
+}
+
+static bool open_containers(struct engine *engine, GError **error)
+{
+    const struct engine_options *options = engine->options;
+    g_autoptr(json_t) limits = limits_object(options->default_ulimits), log = log_object(options);
+    const struct container_manager_options containers = {
+        .database = engine->database,
+        .layers = engine->layers,
+        .images = engine->images,
+        .networks = engine->networks,
+        .volumes = engine->volumes,
+        .events = &engine->sink,
+        .data_root = options->data_root,
+        .run_root = options->run_root,
+        .shim_program = options->shim_path,
+        .init_program = options->init_path,
+        .cgroup_parent = engine->cgroup_parent,
+        .default_runtime = options->default_runtime,
+        .default_ulimits = limits,
+        .default_shm_size = options->default_shm_size,
+        .log_config = log,
+    };
+    return container_manager_open(&containers, &engine->containers, error);
+}
+#endif
+
+#ifdef TARE_WITH_BUILD
+static bool open_builder(struct engine *engine, GError **error)
+{
+    const struct builder_options options = { engine->database, engine->layers, engine->images, engine->containers };
+    return builder_open(&options, &engine->builder, error);
+}
+#endif
+
+/* The start-up order: each step may use what the steps before it opened; engine_close goes the other way. */
+static const struct phase {
+    const char *name;
+    bool (*open)(struct engine *engine, GError **error);
+} phases[] = {
+    { "lock", lock_data_root },        { "database", open_database },
+#ifdef TARE_WITH_LAYERS
+    { "stores", open_stores },
+#endif
+#ifdef TARE_WITH_NETWORK
+    { "networks", open_networks },
+#endif
+#ifdef TARE_WITH_CONTAINERS
+    { "containers", open_containers },
+#endif
+#ifdef TARE_WITH_BUILD
+    { "builder", open_builder },
+#endif
+};
+
+bool engine_open(const struct engine_options *options, struct engine **ret, GError **error)
+{
+    root_path_force_walk = options->no_openat2;
+    if (!make_roots(options, error))
+        return false;
+    struct engine *engine = g_new0(struct engine, 1);
+    engine->options = options;
+    engine->lock_fd = -1;
+    engine->started_ns = timestamp_now();
+    engine->events = event_bus_new();
+    engine->sink = event_bus_sink(engine->events);
+    derive_names(engine);
+    for (size_t i = 0; i < G_N_ELEMENTS(phases); i++) {
+        gint64 begun = g_get_monotonic_time();
+        if (!phases[i].open(engine, error)) {
+            engine_close(engine);
+            return false;
+        }
+        g_autofree char *took = g_strdup_printf("%" G_GINT64_FORMAT "us", g_get_monotonic_time() - begun);
+        log_line(LOG_LEVEL_DEBUG, "opened", "part", phases[i].name, "took", took, NULL);
+    }
+    *ret = engine;
+    return true;
+}
+
+void engine_close(struct engine *engine)
+{
+    if (!engine)
+        return;
+#ifdef TARE_WITH_BUILD
+    builder_close(engine->builder);
+#endif
+#ifdef TARE_WITH_CONTAINERS
+    container_manager_close(engine->containers);
+#endif
+#ifdef TARE_WITH_NETWORK
+    if (engine->networks)
+        network_close(engine->networks, false);
+#endif
+#ifdef TARE_WITH_LAYERS
+    volume_manager_close(engine->volumes);
+    image_store_close(engine->images);
+    layer_store_close(engine->layers);
+#endif
+    database_close(engine->database);
+    fd_close(engine->lock_fd);
+    event_bus_free(engine->events);
+    g_free(engine->bridge);
+    g_free(engine->table);
+    g_free(engine->cgroup_parent);
+    g_free(engine->id);
+    g_free(engine);
+}

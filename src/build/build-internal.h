@@ -4,6 +4,8 @@
 #include "base/cancel.h"
 #include "build/build.h"
 
+#include <sys/stat.h>
+
 /* ---- Go's ways of writing values, which Docker's messages and history texts have ---- */
 char *go_quote(const char *text);                           /* %q of a string; g_free */
 char *go_quote_list(const char *const *items);              /* %q of a slice: ["a" "b"] */
@@ -113,3 +115,199 @@ bool build_step_parse(const char *text, struct build_step **ret, GError **error)
 /* A copy with its words expanded by the rules of its kind. */
 bool build_step_expand(const struct build_step *step, GHashTable *variables, char escape, struct build_step **ret,
                        GError **error);
+
+/* ---- build args: what ARG declares, what --build-arg gives ---- */
+struct build_args;
+struct build_args *build_args_new(const json_t *given);
+void build_args_free(struct build_args *args);
+/* What was declared in the stage before is forgotten; what was referenced is remembered for the warning. */
+void build_args_begin_stage(struct build_args *args);
+void build_args_declare(struct build_args *args, const char *name, const char *value); /* value may be NULL */
+void build_args_declare_meta(struct build_args *args, const char *name, const char *value);
+/* For expansion: env (["k=v"]) and the declared args; for FROM: only what stands before the first one. Values are owned by the
+ * table. */
+GHashTable *build_args_variables(const struct build_args *args, const json_t *env);
+GHashTable *build_args_meta_variables(const struct build_args *args);
+/* "k=v" of the args that RUN gets beside env, sorted; g_strfreev. */
+char **build_args_env(const struct build_args *args, const json_t *env);
+/* The proxy variables, which need no ARG and stay out of history unless declared. */
+bool build_args_is_transparent(const struct build_args *args, const char *name);
+char **build_args_unconsumed(const struct build_args *args); /* sorted */
+
+/* ---- the run config (Config of an image) ---- */
+/* All members in Docker's order, maps sorted; a new object. */
+json_t *run_config_canonical(const json_t *config);
+/* SHELL, or /bin/sh -c; a new array. */
+json_t *run_config_shell(const json_t *config);
+bool run_config_has_path(const json_t *config);
+/* What a metadata step changes. */
+struct metadata {
+    json_t *config;
+    char *maintainer;
+    bool cmd_set;            /* CMD in this stage: ENTRYPOINT then leaves it */
+    struct build_args *args; /* NULL where ARG is not allowed */
+};
+/* Applies an expanded step (all kinds but FROM, RUN, COPY, ADD). *ret_comment is the history's text ("CMD [\"x\"]"), *ret_note a
+ * line for the stream or NULL. */
+bool metadata_apply(struct metadata *metadata, const struct build_step *step, char **ret_comment, char **ret_note,
+                    GError **error);
+/* The words of RUN, CMD, ENTRYPOINT with the shell before them where they are a text; new array, json null for none. */
+json_t *metadata_command_line(const json_t *config, const struct build_step *step);
+
+/* ---- the stream of messages ---- */
+struct build_stream {
+    const struct build_output *output;
+    bool quiet;     /* keep all back; only an error lets it out */
+    bool sent;      /* something went out */
+    bool broken;    /* the client does not take messages any more */
+    GQueue pending; /* of json_t *, when quiet */
+    gsize pending_bytes;
+};
+void build_stream_init(struct build_stream *stream, const struct build_output *output, bool quiet);
+void build_stream_clear(struct build_stream *stream);
+void build_stream_text(struct build_stream *stream, const char *format, ...) G_GNUC_PRINTF(2, 3);
+void build_stream_bytes(struct build_stream *stream, const char *data, gsize length, bool is_stderr);
+void build_stream_aux(struct build_stream *stream, const char *image_id);
+/* The image's id as the only output of a quiet build. */
+void build_stream_quiet_result(struct build_stream *stream, const char *image_id);
+/* Sends the error where something was sent or kept before; else the caller answers with it alone. code 0: none. */
+void build_stream_error(struct build_stream *stream, int code, const char *message);
+/* The 12 digits that people see; "" for NULL. */
+const char *short_id(const char *id, char buffer[13]);
+
+/* ---- wildcards ---- */
+/* filepath.Match: 1, 0, or -1 for a malformed pattern. */
+int copy_match(const char *pattern, const char *name);
+bool copy_has_wildcards(const char *pattern);
+/* .dockerignore's rules for one path: the last rule that matches it or a parent decides. */
+bool dockerignore_excludes(const char *rules, const char *path);
+
+/* ---- execution ---- */
+struct builder {
+    struct database *database;
+    struct layer_store *layers;
+    struct image_store *images;
+    struct container_manager *containers;
+    build_pull_func pull;
+    void *pull_user;
+};
+
+/* The build context: a mounted layer, or nothing where the body was a Dockerfile. */
+struct build_context {
+    int root_fd; /* -1: none */
+    struct layer_stack *stack;
+    GHashTable *excluded; /* paths that COPY does not see: the Dockerfile and .dockerignore where the rules say so */
+    char *dockerfile;     /* its text */
+    gsize dockerfile_length;
+    char *dockerfile_name;
+    gint64 dockerfile_mtime; /* 0 where unknown */
+};
+/* holder: see image_store_hold_layers. */
+bool build_context_open(struct builder *builder, struct byte_source *source, const char *dockerfile, const char *holder,
+                        struct cancel *cancel, struct build_context *ret, GError **error);
+void build_context_clear(struct build_context *context);
+/* gzip, zstd, xz, bzip2 or a tar, by the first 512 bytes. */
+bool build_looks_archived(const char *start, gsize length);
+bool build_is_tar_header(const char *block, gsize length);
+
+/* A stage under way, and what is left of a finished one. */
+struct build_state {
+    struct image *image; /* NULL: scratch and nothing on it yet */
+    struct metadata metadata;
+    char *stage_name;
+    bool cache_missed; /* then no look into the cache until the next FROM */
+};
+
+struct build {
+    struct builder *builder;
+    const struct build_request *request;
+    struct build_stream stream;
+    struct cancel *cancel;
+    char *holder; /* of layers that no image has yet */
+    struct build_context context;
+    struct build_plan *plan;
+    struct build_args *args;
+    gint64 epoch; /* the time of what a step makes without a model, in seconds: the same for the same context */
+    unsigned step, n_steps;
+    GPtrArray *stages; /* of struct build_state *, finished ones */
+    struct build_state *state;
+    GPtrArray *containers; /* ids of intermediate containers of the current step; those that do not exist begin with "-" */
+    int exit_code;         /* of a failed RUN, for the error message */
+};
+
+/* A root file system to read in: of an image, or empty. */
+struct build_root {
+    struct layer_stack *stack;
+    int fd;
+};
+bool build_root_open(struct build *build, const struct image *image, struct build_root *ret, GError **error);
+void build_root_clear(struct build_root *root);
+
+/* The image that FROM or --from names, pulled where it is missing and can be. */
+bool build_find_image(struct build *build, const char *name, struct image **ret, GError **error);
+/* Makes the step's image the state's. cmd: the words that history shows, joined; layer NULL: none was added. container may be
+ * NULL. */
+bool build_add_image(struct build *build, json_t *cmd, const struct layer_info *layer, const char *container, GError **error);
+
+/* Looks for the step in the cache: the config with cmd as its command on the state's image. On a hit the state has the image. */
+bool cache_probe(struct build *build, const json_t *cmd, const json_t *entrypoint, bool *ret_hit, GError **error);
+/* Remembers the state's image as the result of the step that was probed on parent. */
+bool cache_store(struct build *build, const char *parent, const char *key, GError **error);
+char *cache_key(const struct build *build, const json_t *cmd, const json_t *entrypoint);
+bool cache_migrate(struct database *database, GError **error);
+
+bool step_metadata(struct build *build, const struct build_step *step, GError **error);
+bool step_workdir(struct build *build, const char *comment, GError **error);
+bool step_run(struct build *build, const struct build_step *step, GError **error);
+bool step_copy(struct build *build, const struct build_step *step, GError **error);
+/* " ---> Running in ID"; the container is a real one only where it would stay. */
+bool build_announce_container(struct build *build, const json_t *cmd, char **ret_id, GError **error);
+json_t *build_nop_command(const struct build *build, const char *comment, bool two_words);
+const char *build_parent_id(const struct build *build); /* "" for none */
+
+/* ---- COPY's parts ---- */
+struct copy_source {
+    int root_fd;      /* borrowed */
+    char *path;       /* below it, clean, "." for the root; links in it are followed */
+    struct stat stat; /* of what it leads to */
+    char *hash;       /* "file:…" or "dir:…" */
+};
+struct copy_sources {
+    int root_fd;
+    GHashTable *excluded; /* or NULL */
+    bool is_context;      /* for the messages */
+    GPtrArray *items;     /* of struct copy_source * */
+    struct cancel *cancel;
+};
+bool copy_sources_add(struct copy_sources *sources, const char *pattern, GError **error);
+void copy_sources_clear(struct copy_sources *sources);
+/* All below path (itself not), parents before children, sorted; called with the path relative to the root. */
+typedef bool (*copy_walk_func)(void *user, const char *path, const struct stat *stat, GError **error);
+bool copy_walk(const struct copy_sources *sources, const char *path, unsigned max_depth, copy_walk_func func, void *user,
+               GError **error);
+
+/* What the new layer will have. */
+struct copy_layer;
+struct copy_layer_options {
+    int target_fd; /* the image's root */
+    bool keep_owner;
+    uid_t uid;
+    gid_t gid;
+    int chmod;    /* -1: modes stay */
+    gint64 epoch; /* of directories that are made */
+    struct cancel *cancel;
+};
+struct copy_layer *copy_layer_new(const struct copy_layer_options *options);
+void copy_layer_free(struct copy_layer *layer);
+/* dest: absolute; a trailing "/" says that it is a directory. archive: extract the tree rather than copy one file. */
+bool copy_layer_add(struct copy_layer *layer, const struct copy_sources *sources, const struct copy_source *source,
+                    const char *dest, GError **error);
+bool copy_layer_add_tree(struct copy_layer *layer, const struct copy_sources *sources, const char *path, const char *dest,
+                         bool as_archive, GError **error);
+bool copy_layer_write(struct copy_layer *layer, struct tar_writer *writer, GError **error);
+/* mkdir -p inside the image, for WORKDIR; *ret_made: something has to be written. */
+bool copy_layer_make_directory(struct copy_layer *layer, const char *path, bool *ret_made, GError **error);
+/* Where path leads inside root: real path without leading "/", links resolved, what is missing kept. */
+bool root_resolve(int root_fd, const char *path, char **ret_real, bool *ret_exists, struct stat *ret_stat, GError **error);
+/* --chown=user[:group] against a root's passwd and group. */
+bool copy_resolve_owner(int root_fd, const char *text, uid_t *ret_uid, gid_t *ret_gid, GError **error);

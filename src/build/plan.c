@@ -2,12 +2,14 @@
 #include "base/parse.h"
 #include "build/build-internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static bool check_from(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
 static bool check_onbuild(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
 static bool check_health(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
 static bool check_names(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
+static bool check_expose(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
 static bool check_volume(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
 static bool check_shell(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
 
@@ -25,7 +27,7 @@ static const struct {
     [STEP_COPY] = { "COPY", TWO_OR_MORE, " chown from chmod " },
     [STEP_ENTRYPOINT] = { "ENTRYPOINT", ANY, "" },
     [STEP_ENV] = { "ENV", ONE_OR_MORE, "", check_names },
-    [STEP_EXPOSE] = { "EXPOSE", ONE_OR_MORE, "" },
+    [STEP_EXPOSE] = { "EXPOSE", ONE_OR_MORE, "", check_expose },
     [STEP_FROM] = { "FROM", ANY, " platform ", check_from },
     [STEP_HEALTHCHECK] = { "HEALTHCHECK", ONE_OR_MORE, " interval timeout start-period retries ", check_health },
     [STEP_LABEL] = { "LABEL", ONE_OR_MORE, "", check_names },
@@ -238,6 +240,18 @@ static bool check_names(const struct dockerfile_instruction *from, struct build_
     for (char **arg = from->args; *arg; arg += stride)
         if (!**arg || (stride == 1 && **arg == '='))
             return error_set(error, TARE_ERROR_INVALID, "%s names can not be blank", kinds[step->kind].name);
+    return true;
+}
+
+static gint compare_texts(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Docker sorts the words before it expands them. */
+static bool check_expose(const struct dockerfile_instruction *from, struct build_step *step, GError **error)
+{
+    qsort(step->args, g_strv_length(step->args), sizeof *step->args, compare_texts);
     return true;
 }
 
@@ -518,11 +532,6 @@ bool build_plan_select(struct build_plan *plan, const char *target, GError **err
     return error_set(error, TARE_ERROR_INVALID, "failed to reach build target %s in Dockerfile", target);
 }
 
-static gint compare_names(gconstpointer a, gconstpointer b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 void build_plan_add_labels(struct build_plan *plan, const json_t *labels)
 {
     struct build_stage *last = plan->stages->pdata[plan->stages->len - 1];
@@ -531,7 +540,7 @@ void build_plan_add_labels(struct build_plan *plan, const json_t *labels)
     json_t *value;
 
     json_object_foreach((json_t *)labels, name, value) if (json_is_string(value)) g_ptr_array_add(names, (void *)name);
-    g_ptr_array_sort(names, compare_names);
+    g_ptr_array_sort(names, compare_texts);
     for (guint i = 0; i < names->len; i++) {
         struct build_step *step = g_new0(struct build_step, 1);
 

@@ -1,0 +1,173 @@
+/* ARG and --build-arg: which names hold in a stage, and with which values. */
+#include "build/build-internal.h"
+
+#include <string.h>
+
+struct build_args {
+    json_t *given;          /* {"name": "value" or null} */
+    GHashTable *declared;   /* in this stage: name → default or NULL */
+    GHashTable *meta;       /* before the first FROM */
+    GHashTable *referenced; /* by any ARG so far */
+};
+
+static const char *const proxies[] = {
+    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY",
+    "ftp_proxy",  "NO_PROXY",   "no_proxy",    "ALL_PROXY",   "all_proxy",
+};
+
+static bool is_proxy(const char *name)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(proxies); i++)
+        if (g_str_equal(proxies[i], name))
+            return true;
+    return false;
+}
+
+struct build_args *build_args_new(const json_t *given)
+{
+    struct build_args *args = g_new0(struct build_args, 1);
+
+    args->given = given ? json_incref((json_t *)given) : json_object();
+    args->declared = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    args->meta = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    args->referenced = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    return args;
+}
+
+void build_args_free(struct build_args *args)
+{
+    if (!args)
+        return;
+    json_decref(args->given);
+    g_hash_table_unref(args->declared);
+    g_hash_table_unref(args->meta);
+    g_hash_table_unref(args->referenced);
+    g_free(args);
+}
+
+void build_args_begin_stage(struct build_args *args)
+{
+    g_hash_table_remove_all(args->declared);
+}
+
+void build_args_declare(struct build_args *args, const char *name, const char *value)
+{
+    g_hash_table_replace(args->declared, g_strdup(name), g_strdup(value));
+    g_hash_table_add(args->referenced, g_strdup(name));
+}
+
+void build_args_declare_meta(struct build_args *args, const char *name, const char *value)
+{
+    build_args_declare(args, name, value);
+    g_hash_table_replace(args->meta, g_strdup(name), g_strdup(value));
+}
+
+/* What was given wins, then the default, then the default of before the first FROM. NULL: not set at all. */
+static const char *value_of(const struct build_args *args, GHashTable *declared, const char *name)
+{
+    const char *value = json_get_string(args->given, name, NULL);
+
+    if (!value)
+        value = g_hash_table_lookup(declared, name);
+    return value ? value : g_hash_table_lookup(args->meta, name);
+}
+
+static GHashTable *values(const struct build_args *args, GHashTable *declared)
+{
+    GHashTable *table = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    GHashTableIter iter;
+    gpointer name;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(proxies); i++) {
+        const char *value = value_of(args, declared, proxies[i]);
+
+        if (value)
+            g_hash_table_replace(table, g_strdup(proxies[i]), g_strdup(value));
+    }
+    g_hash_table_iter_init(&iter, declared);
+    while (g_hash_table_iter_next(&iter, &name, NULL)) {
+        const char *value = value_of(args, declared, name);
+
+        if (value)
+            g_hash_table_replace(table, g_strdup(name), g_strdup(value));
+    }
+    return table;
+}
+
+GHashTable *build_args_variables(const struct build_args *args, const json_t *env)
+{
+    GHashTable *table = values(args, args->declared);
+    json_t *item;
+    size_t i;
+
+    json_array_foreach((json_t *)env, i, item)
+    {
+        const char *text = json_string_value(item), *equals = text ? strchr(text, '=') : NULL;
+
+        if (equals)
+            g_hash_table_replace(table, g_strndup(text, (gsize)(equals - text)), g_strdup(equals + 1));
+    }
+    return table;
+}
+
+GHashTable *build_args_meta_variables(const struct build_args *args)
+{
+    return values(args, args->meta);
+}
+
+static bool env_has(const json_t *env, const char *name)
+{
+    size_t i, length = strlen(name);
+    json_t *item;
+
+    json_array_foreach((json_t *)env, i, item)
+    {
+        const char *text = json_string_value(item);
+
+        if (text && strncmp(text, name, length) == 0 && (text[length] == '=' || !text[length]))
+            return true;
+    }
+    return false;
+}
+
+static gint compare_texts(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static char **sorted(GPtrArray *texts)
+{
+    g_ptr_array_sort(texts, compare_texts);
+    g_ptr_array_add(texts, NULL);
+    return (char **)g_ptr_array_free(texts, FALSE);
+}
+
+char **build_args_env(const struct build_args *args, const json_t *env)
+{
+    g_autoptr(GHashTable) table = values(args, args->declared);
+    GPtrArray *texts = g_ptr_array_new();
+    GHashTableIter iter;
+    gpointer name, value;
+
+    g_hash_table_iter_init(&iter, table);
+    while (g_hash_table_iter_next(&iter, &name, &value))
+        if (!env_has(env, name))
+            g_ptr_array_add(texts, g_strconcat(name, "=", value, NULL));
+    return sorted(texts);
+}
+
+bool build_args_is_transparent(const struct build_args *args, const char *name)
+{
+    return is_proxy(name) && !g_hash_table_contains(args->declared, name);
+}
+
+char **build_args_unconsumed(const struct build_args *args)
+{
+    GPtrArray *names = g_ptr_array_new();
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(args->given, name, value) if (!is_proxy(name) && !g_hash_table_contains(args->referenced, name))
+        g_ptr_array_add(names, g_strdup(name));
+    return sorted(names);
+}

@@ -1,0 +1,235 @@
+/* What all steps share: finding base images, making the image of a step, announcing its container. */
+#include "base/fd.h"
+#include "base/identifier.h"
+#include "base/timestamp.h"
+#include "build/build-internal.h"
+
+#include <string.h>
+#include <sys/utsname.h>
+
+const char *build_parent_id(const struct build *build)
+{
+    return build->state->image ? build->state->image->id : "";
+}
+
+bool build_root_open(struct build *build, const struct image *image, struct build_root *ret, GError **error)
+{
+    static const char *const none[] = { NULL };
+
+    if (!layer_stack_acquire(build->builder->layers, image ? (const char *const *)image->diff_ids : none, &ret->stack, error))
+        return false;
+    ret->fd = layer_stack_mount(ret->stack, error);
+    return ret->fd >= 0;
+}
+
+void build_root_clear(struct build_root *root)
+{
+    fd_clear(&root->fd);
+    if (root->stack)
+        layer_stack_release(root->stack);
+    root->stack = NULL;
+}
+
+bool build_find_image(struct build *build, const char *name, struct image **ret, GError **error)
+{
+    const struct builder *builder = build->builder;
+    struct reference reference;
+    g_autoptr(GError) local = NULL;
+    struct image *image = NULL;
+    bool fresh = build->request->pull && builder->pull && !reference_may_be_id(name);
+
+    if (!reference_may_be_id(name)) {
+        if (!reference_parse(name, &reference, error))
+            return false;
+        reference_clear(&reference);
+    }
+    if (!fresh) {
+        if (image_store_get(builder->images, name, &image, &local)) {
+            *ret = image;
+            return true;
+        }
+        if (!builder->pull || !error_is(local, TARE_ERROR_NOT_FOUND)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+    }
+    return builder->pull(builder->pull_user, name, build->request->platform, build->stream.output, build->cancel, error) &&
+           image_store_get(builder->images, name, ret, error);
+}
+
+json_t *build_nop_command(const struct build *build, const char *comment, bool two_words)
+{
+    json_t *words = run_config_shell(build->state->metadata.config);
+
+    if (two_words) {
+        json_array_append_new(words, json_string("#(nop) "));
+        json_array_append_new(words, json_string_lossy(comment));
+    } else {
+        g_autofree char *word = g_strconcat("#(nop) ", comment, NULL);
+
+        json_array_append_new(words, json_string_lossy(word));
+    }
+    return words;
+}
+
+/* ---- the document of a step's image ---- */
+
+static const char *machine(void)
+{
+    static const char *const names[][2] = { { "x86_64", "amd64" }, { "aarch64", "arm64" },   { "armv7l", "arm" },
+                                            { "i686", "386" },     { "riscv64", "riscv64" }, { "ppc64le", "ppc64le" },
+                                            { "s390x", "s390x" } };
+    struct utsname system;
+
+    uname(&system);
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+        if (g_str_equal(system.machine, names[i][0]))
+            return names[i][1];
+    return "amd64";
+}
+
+/* "linux/arm64/v8": one part, or NULL. */
+static char *platform_part(const struct build *build, unsigned index)
+{
+    g_auto(GStrv) parts = g_strsplit(build->request->platform ? build->request->platform : "", "/", 3);
+
+    return index < g_strv_length(parts) && *parts[index] ? g_strdup(parts[index]) : NULL;
+}
+
+static void set_platform(const struct build *build, json_t *document)
+{
+    const json_t *base = build->state->image ? build->state->image->config : NULL;
+    g_autofree char *architecture = platform_part(build, 1), *variant = platform_part(build, 2);
+    const char *base_variant = json_get_string(base, "variant", NULL);
+
+    json_object_set_new(document, "architecture",
+                        json_string(json_get_string(base, "architecture", architecture ? architecture : machine())));
+    json_object_set_new(document, "os", json_string(json_get_string(base, "os", "linux")));
+    if (base ? base_variant : variant)
+        json_object_set_new(document, "variant", json_string(base ? base_variant : variant));
+}
+
+static char *join_words(const json_t *words)
+{
+    g_auto(GStrv) strings = json_string_array(words);
+
+    return strings ? g_strjoinv(" ", strings) : g_strdup("");
+}
+
+static json_t *container_config(const struct build *build, const json_t *config, const json_t *cmd, const char *container)
+{
+    json_t *copy = json_deep_copy(config);
+    char digits[13];
+
+    json_object_set(copy, "Cmd", (json_t *)cmd);
+    if (container)
+        json_object_set_new(copy, "Hostname", json_string(short_id(container, digits)));
+    return copy;
+}
+
+static json_t *history_with(const struct build *build, const json_t *cmd, const char *created, bool empty)
+{
+    const json_t *before = build->state->image ? json_get_array(build->state->image->config, "history") : NULL;
+    json_t *history = before ? json_deep_copy(before) : json_array();
+    g_autofree char *created_by = join_words(cmd);
+    json_t *entry = json_pack("{s:s}", "created", created);
+
+    if (build->state->metadata.maintainer)
+        json_object_set_new(entry, "author", json_string_lossy(build->state->metadata.maintainer));
+    json_object_set_new(entry, "created_by", json_string_lossy(created_by));
+    if (empty)
+        json_object_set_new(entry, "empty_layer", json_true());
+    json_array_append_new(history, entry);
+    return history;
+}
+
+static json_t *image_document(const struct build *build, const json_t *cmd, const char *container, bool empty)
+{
+    g_autoptr(json_t) config = run_config_canonical(build->state->metadata.config);
+    json_t *document = json_object();
+    char created[TIMESTAMP_ROOM];
+
+    timestamp_format(timestamp_now(), created);
+    set_platform(build, document);
+    if (build->state->metadata.maintainer)
+        json_object_set_new(document, "author", json_string_lossy(build->state->metadata.maintainer));
+    json_object_set(document, "config", config);
+    if (container)
+        json_object_set_new(document, "container", json_string(container));
+    json_object_set_new(document, "container_config", container_config(build, config, cmd, container));
+    json_object_set_new(document, "created", json_string(created));
+    json_object_set_new(document, "docker_version", json_string(TARE_VERSION));
+    json_object_set_new(document, "history", history_with(build, cmd, created, empty));
+    return document;
+}
+
+static bool layers_with(const struct build *build, const struct layer_info *layer, struct layer_info **ret, size_t *ret_n,
+                        GError **error)
+{
+    struct layer_info *below = NULL, *all;
+    size_t n = 0;
+
+    if (build->state->image && !image_store_layers(build->builder->images, build->state->image, &below, &n, error))
+        return false;
+    all = g_new0(struct layer_info, n + 1);
+    if (n > 0)
+        memcpy(all, below, n * sizeof *all);
+    if (layer)
+        all[n] = *layer;
+    g_free(below);
+    *ret = all;
+    *ret_n = n + (layer != NULL);
+    return true;
+}
+
+bool build_add_image(struct build *build, json_t *cmd, const struct layer_info *layer, const char *container, GError **error)
+{
+    g_autoptr(json_t) document = image_document(build, cmd, container, !layer);
+    struct image_new_options options = { .config = document, .parent = build->state->image ? build->state->image->id : NULL };
+    g_autofree struct layer_info *layers = NULL;
+    struct image *image;
+
+    if (!layers_with(build, layer, &layers, &options.n_layers, error))
+        return false;
+    options.layers = layers;
+    if (!image_store_add(build->builder->images, &options, &image, error))
+        return false;
+    if (build->state->image)
+        image_unref(build->state->image);
+    build->state->image = image;
+    return true;
+}
+
+/* ---- intermediate containers ---- */
+
+/* With --rm=false metadata steps leave their containers, as Docker's do; else nobody could ever see them, and none is made. */
+static bool create_real(struct build *build, const json_t *cmd, char **ret_id, GError **error)
+{
+    g_autoptr(json_t) body = run_config_canonical(build->state->metadata.config);
+    g_autoptr(json_t) created = NULL;
+
+    json_object_set(body, "Cmd", (json_t *)cmd);
+    json_object_set_new(body, "Image", json_string(build_parent_id(build)));
+    json_object_set_new(body, "HostConfig", json_pack("{s:s, s:{s:s}}", "NetworkMode", "none", "LogConfig", "Type", "none"));
+    if (!container_create(build->builder->containers, NULL, build->request->platform, body, 41, &created, error))
+        return false;
+    *ret_id = g_strdup(json_get_string(created, "Id", ""));
+    return true;
+}
+
+bool build_announce_container(struct build *build, const json_t *cmd, char **ret_id, GError **error)
+{
+    char id[IDENTIFIER_LENGTH + 1], digits[13];
+
+    if (!build->request->remove && !build->request->force_remove && build->state->image) {
+        if (!create_real(build, cmd, ret_id, error))
+            return false;
+        g_ptr_array_add(build->containers, g_strdup(*ret_id));
+    } else {
+        identifier_new(id);
+        *ret_id = g_strdup(id);
+        g_ptr_array_add(build->containers, g_strconcat("-", id, NULL));
+    }
+    build_stream_text(&build->stream, " ---> Running in %s\n", short_id(*ret_id, digits));
+    return true;
+}

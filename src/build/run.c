@@ -1,0 +1,283 @@
+/* RUN: a container over the layers so far, its output streamed, its upper directory sealed into the step's layer. */
+#include "base/fd.h"
+#include "build/build-internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define OUTPUT_CHUNK 32768
+
+struct run_step {
+    struct build *build;
+    json_t *cmd;       /* with the shell */
+    json_t *saved_cmd; /* what history and cache have: the same after "|2 a=1 b=2" where args count */
+    char **args;       /* "k=v" of the build args */
+    char *id;
+};
+
+/* ---- the container ---- */
+
+static json_t *saved_command(const struct build *build, char **args, const json_t *cmd)
+{
+    g_autoptr(json_t) saved = json_array();
+    g_autofree char *count = NULL;
+    unsigned n = 0;
+
+    if (!args[0])
+        return json_deep_copy(cmd);
+    for (char **arg = args; *arg; arg++) {
+        g_autofree char *name = g_strndup(*arg, strcspn(*arg, "="));
+
+        if (build_args_is_transparent(build->state->metadata.args, name))
+            continue;
+        json_array_append_new(saved, json_string_lossy(*arg));
+        n++;
+    }
+    count = g_strdup_printf("|%u", n);
+    json_array_insert_new(saved, 0, json_string(count));
+    json_array_extend(saved, (json_t *)cmd);
+    return json_incref(saved);
+}
+
+static json_t *host_config(const struct build *build)
+{
+    const struct build_request *request = build->request;
+    json_t *host = request->container_limits ? json_deep_copy(request->container_limits) : json_object();
+    const char *mode = request->network_mode;
+
+    json_object_set_new(host, "NetworkMode", json_string(!mode || !*mode || g_str_equal(mode, "default") ? "bridge" : mode));
+    json_object_set_new(host, "LogConfig", json_pack("{s:s}", "Type", "none"));
+    return host;
+}
+
+static json_t *create_body(const struct run_step *run)
+{
+    json_t *body = run_config_canonical(run->build->state->metadata.config);
+    json_t *env = json_object_get(body, "Env");
+
+    if (!json_is_array(env)) {
+        env = json_array();
+        json_object_set_new(body, "Env", env);
+    }
+    for (char **arg = run->args; *arg; arg++)
+        json_array_append_new(env, json_string_lossy(*arg));
+    json_object_set(body, "Cmd", run->cmd);
+    /* One empty word says: no entrypoint, not the image's either. */
+    json_object_set_new(body, "Entrypoint", json_pack("[s]", ""));
+    json_object_set_new(body, "Healthcheck", json_pack("{s:[s]}", "Test", "NONE"));
+    json_object_set_new(body, "Image", json_string(build_parent_id(run->build)));
+    json_object_set_new(body, "HostConfig", host_config(run->build));
+    return body;
+}
+
+static bool create(struct run_step *run, GError **error)
+{
+    g_autoptr(json_t) body = create_body(run);
+    g_autoptr(json_t) created = NULL;
+    struct build *build = run->build;
+    char digits[13];
+    json_t *warning;
+    size_t i;
+
+    if (!container_create(build->builder->containers, NULL, build->request->platform, body, 41, &created, error))
+        return false;
+    run->id = g_strdup(json_get_string(created, "Id", ""));
+    g_ptr_array_add(build->containers, g_strdup(run->id));
+    json_array_foreach(json_get_array(created, "Warnings"), i, warning) if (json_is_string(warning))
+        build_stream_text(&build->stream, " ---> [Warning] %s\n", json_string_value(warning));
+    build_stream_text(&build->stream, " ---> Running in %s\n", short_id(run->id, digits));
+    return true;
+}
+
+/* ---- its output ---- */
+
+/* Exactly length bytes; 1, 0 for the end before the first, -1. */
+static int read_exactly(struct build *build, int fd, char *buffer, size_t length, GError **error)
+{
+    size_t at = 0;
+
+    while (at < length) {
+        ssize_t n;
+
+        if (cancel_poll(build->cancel, fd, POLLIN, -1, error) < 0)
+            return -1;
+        n = read(fd, buffer + at, length - at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno != ECONNRESET) {
+            error_set_errno(error, errno, "read the output of a step");
+            return -1;
+        }
+        if (n <= 0)
+            return at == 0 ? 0 : (error_set(error, TARE_ERROR_INTERNAL, "the output of a step ended within a frame"), -1);
+        at += (size_t)n;
+    }
+    return 1;
+}
+
+static bool pass_on(struct build *build, int fd, guint32 left, bool is_stderr, GError **error)
+{
+    g_autofree char *buffer = g_malloc(OUTPUT_CHUNK);
+
+    while (left > 0) {
+        guint32 n = MIN(left, OUTPUT_CHUNK);
+
+        if (read_exactly(build, fd, buffer, n, error) != 1)
+            return false;
+        build_stream_bytes(&build->stream, buffer, n, is_stderr);
+        if (build->stream.broken)
+            return error_set(error, TARE_ERROR_CANCELLED, "the client went away");
+        left -= n;
+    }
+    return true;
+}
+
+/* Frames of eight bytes' head: the stream's number, then the length, big endian. */
+static bool stream_output(struct build *build, int fd, GError **error)
+{
+    guint8 head[8];
+    int got;
+
+    while ((got = read_exactly(build, fd, (char *)head, sizeof head, error)) == 1) {
+        guint32 length = (guint32)head[4] << 24 | (guint32)head[5] << 16 | (guint32)head[6] << 8 | head[7];
+
+        if (!pass_on(build, fd, length, head[0] == 2, error))
+            return false;
+    }
+    return got == 0;
+}
+
+static bool attach(struct run_step *run, int *ret_fd, GError **error)
+{
+    struct container_attach_options options = { .use_stdout = true, .use_stderr = true, .stream = true, .multiplex = true };
+    int pair[2];
+    bool good;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_set_errno(error, errno, "make a socket pair");
+    good = container_attach(run->build->builder->containers, run->id, &options, pair[1], NULL, error);
+    fd_close(pair[1]);
+    if (!good) {
+        fd_close(pair[0]);
+        return false;
+    }
+    *ret_fd = pair[0];
+    return true;
+}
+
+static bool wait_for_end(struct run_step *run, gint64 *ret_code, GError **error)
+{
+    struct container_waiter *waiter;
+    g_autoptr(json_t) result = NULL;
+
+    if (!container_wait_begin(run->build->builder->containers, run->id, "not-running", &waiter, error) ||
+        !container_wait_finish(waiter, run->build->cancel, &result, error))
+        return false;
+    *ret_code = json_get_int(result, "StatusCode", 0);
+    return true;
+}
+
+static bool execute(struct run_step *run, gint64 *ret_code, GError **error)
+{
+    g_autofd int output = -1;
+
+    return attach(run, &output, error) && container_start(run->build->builder->containers, run->id, NULL, error) &&
+           stream_output(run->build, output, error) && wait_for_end(run, ret_code, error);
+}
+
+static char *join(const json_t *words)
+{
+    g_auto(GStrv) strings = json_string_array(words);
+
+    return g_strjoinv(" ", strings);
+}
+
+/* ---- the image ---- */
+
+static bool commit(struct run_step *run, GError **error)
+{
+    struct build *build = run->build;
+    g_autoptr(json_t) config = run_config_canonical(build->state->metadata.config);
+    g_autofree char *created_by = join(run->saved_cmd);
+    struct container_commit_options options = {
+        .author = build->state->metadata.maintainer,
+        .config = config,
+        .parent = build->state->image->id,
+        .created_by = created_by,
+        .clamp_mtime = -1,
+    };
+    struct image *image;
+
+    if (!container_commit(build->builder->containers, run->id, &options, &image, error))
+        return false;
+    image_unref(build->state->image);
+    build->state->image = image;
+    return true;
+}
+
+static bool run_uncached(struct run_step *run, GError **error)
+{
+    struct build *build = run->build;
+    gint64 code = 0;
+
+    if (!create(run, error))
+        return false;
+    if (!execute(run, &code, error)) {
+        /* Nobody waits for it any more: it must not run on. */
+        if (cancel_is_set(build->cancel) || build->stream.broken)
+            container_remove(build->builder->containers, run->id, true, true, false, NULL);
+        return false;
+    }
+    if (code != 0) {
+        g_autofree char *text = join(run->cmd);
+
+        build->exit_code = (int)code;
+        return error_set(error, TARE_ERROR_INTERNAL, "The command '%s' returned a non-zero code: %" G_GINT64_FORMAT, text, code);
+    }
+    return commit(run, error);
+}
+
+static bool run_step(struct run_step *run, GError **error)
+{
+    g_autofree char *parent = g_strdup(build_parent_id(run->build)), *key = NULL;
+    g_autoptr(json_t) no_entrypoint = json_null();
+    bool hit;
+
+    if (!cache_probe(run->build, run->saved_cmd, no_entrypoint, &hit, error))
+        return false;
+    if (hit)
+        return true;
+    if (json_array_size(run->cmd) == 0)
+        return error_set(error, TARE_ERROR_INVALID, "No command specified");
+    if (!run->build->state->image)
+        return error_set(error, TARE_ERROR_INVALID,
+                         "RUN has nothing to execute in: the stage begins from scratch and is still empty");
+    key = cache_key(run->build, run->saved_cmd, no_entrypoint);
+    return run_uncached(run, error) && cache_store(run->build, parent, key, error);
+}
+
+bool step_run(struct build *build, const struct build_step *step, GError **error)
+{
+    const json_t *config = build->state->metadata.config;
+    struct run_step run = { .build = build };
+    bool good;
+
+    if (step->buildkit_flag)
+        return error_set(
+            error, TARE_ERROR_INVALID,
+            "the --%s option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with "
+            "BuildKit enabled",
+            step->buildkit_flag);
+    run.cmd = metadata_command_line(config, step);
+    run.args = build_args_env(build->state->metadata.args, json_get_array(config, "Env"));
+    run.saved_cmd = saved_command(build, run.args, run.cmd);
+    good = run_step(&run, error);
+    json_decref(run.cmd);
+    json_decref(run.saved_cmd);
+    g_strfreev(run.args);
+    g_free(run.id);
+    return good;
+}

@@ -24,8 +24,9 @@ struct api_route {
     api_function function;
 };
 /* Each ends with an entry without method. */
-extern const struct api_route system_routes[], event_routes[], info_routes[], image_routes[], import_routes[], container_routes[],
-    stream_routes[], archive_routes[], exec_routes[], build_routes[], network_routes[], volume_routes[], refused_routes[];
+extern const struct api_route system_routes[], event_routes[], info_routes[], image_routes[], import_routes[], disk_routes[],
+    container_routes[], stream_routes[], archive_routes[], exec_routes[], build_routes[], network_routes[], volume_routes[],
+    refused_routes[];
 
 /* The handler of the HTTP server; user is the engine. */
 void api_handle(struct http_exchange *exchange, void *user);
@@ -44,19 +45,36 @@ bool api_query_int(const struct api_request *request, const char *name, gint64 m
 bool api_query_filters(const struct api_request *request, json_t **ret, GError **error);
 /* since, until: seconds since 1970 with a fraction, RFC 3339, or a duration before now. 0 where absent. */
 bool api_query_time(const struct api_request *request, const char *name, gint64 *ret_ns, GError **error);
+/* "repo" and "tag" as one reference; NULL without repo. g_free. */
+char *api_query_reference(const struct api_request *request);
 /* The JSON body, an object; *ret is NULL for an empty one. */
 bool api_read_json(struct api_request *request, json_t **ret, GError **error);
+
+/* h and w: a terminal's size. */
+bool api_query_size(const struct api_request *request, unsigned *ret_rows, unsigned *ret_columns, GError **error);
 
 /* ---- answers ---- */
 /* Takes the value. */
 bool api_respond_json(struct api_request *request, int status, json_t *value);
 bool api_respond_empty(struct api_request *request, int status);
-/* Begins a stream of JSON messages, one a line. */
-bool api_begin_messages(struct api_request *request, GError **error);
-/* Takes the message. */
+/* Streams of JSON messages, one a line. The answer begins with the first, so that what fails before it has a status of its own.
+ * Takes the message. */
 bool api_send_message(struct api_request *request, json_t *message, GError **error);
 /* {"errorDetail":{"message":…},"error":…}: how a stream of messages that has begun tells a failure. */
 bool api_send_error(struct api_request *request, const GError *error);
+/* The end of such a stream: a failure becomes its last message where it has begun, the answer itself where not. */
+bool api_finish_messages(struct api_request *request, bool ok, GError **error);
+/* The stream as a sink, for callees that serialise messages themselves. */
+struct api_progress {
+    struct byte_sink sink;
+    struct api_request *request;
+};
+void api_progress_init(struct api_progress *progress, struct api_request *request);
+
+/* The content type of attach, exec and logs: told apart only since API 1.42. */
+const char *api_stream_type(const struct api_request *request, bool multiplex);
+/* A failure after the connection was taken over: a line in the stream. */
+void api_tell_failure(int fd, bool multiplex, const GError *failure);
 
 /* ---- sockets ---- */
 enum listen_kind { LISTEN_UNIX, LISTEN_TCP, LISTEN_SYSTEMD };

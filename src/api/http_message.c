@@ -10,7 +10,7 @@ struct http_parser_state {
     struct http_request *request;
     GString *name, *value; /* the header being read */
     bool in_value;
-    bool too_large, head_done, message_done;
+    bool too_large, head_done, message_done, after_cr;
     char *body; /* where decoded bytes go: start of the caller's buffer */
     gsize body_length;
 };
@@ -209,6 +209,8 @@ static int on_headers_complete(http_parser *parser)
 static int on_body(http_parser *parser, const char *at, size_t length)
 {
     struct http_parser_state *state = parser->data;
+    if (!state->body)
+        return 1; /* a body within the head's bytes: a framing that the library sees and we do not */
     /* In place: decoded bytes never overtake the encoded ones. */
     memmove(state->body + state->body_length, at, length);
     state->body_length += length;
@@ -242,7 +244,8 @@ static void begin_message(struct http_parser_state *state)
     state->request = request_new();
     g_string_truncate(state->name, 0);
     g_string_truncate(state->value, 0);
-    state->in_value = state->too_large = state->head_done = state->message_done = false;
+    state->in_value = state->too_large = state->head_done = state->message_done = state->after_cr = false;
+    state->body = NULL;
 }
 
 struct http_parser_state *http_parser_state_new(void)
@@ -329,6 +332,18 @@ static bool complete_request(struct http_parser_state *state, GError **error)
     return check_framing(request, error) && split_target(request, error);
 }
 
+/* The library, not built to be strict, takes any byte after a carriage return for the line's end: others would see another head
+ * than we do. */
+static bool check_line_ends(struct http_parser_state *state, const char *data, gsize length, GError **error)
+{
+    for (gsize i = 0; i < length; i++) {
+        if (state->after_cr && data[i] != '\n')
+            return error_set(error, TARE_ERROR_INVALID, "malformed HTTP request: invalid line end");
+        state->after_cr = data[i] == '\r';
+    }
+    return true;
+}
+
 gssize http_parser_state_head(struct http_parser_state *state, const char *data, gsize length, struct http_request **ret_request,
                               GError **error)
 {
@@ -339,6 +354,8 @@ gssize http_parser_state_head(struct http_parser_state *state, const char *data,
     while (eaten < length && !state->head_done) {
         const char *newline = memchr(data + eaten, '\n', length - eaten);
         gsize part = newline ? (gsize)(newline - data) - eaten + 1 : length - eaten;
+        if (!check_line_ends(state, data + eaten, part, error))
+            return -1;
         gsize n = http_parser_execute(&state->parser, &settings, data + eaten, part);
         enum http_errno code = HTTP_PARSER_ERRNO(&state->parser);
         if (state->too_large || (code != HPE_OK && code != HPE_PAUSED) || (n != part && !state->head_done)) {

@@ -83,6 +83,16 @@ bool api_query_time(const struct api_request *request, const char *name, gint64 
     return error_set(error, TARE_ERROR_INVALID, "invalid value for \"%s\": value is not a valid time: %s", name, text);
 }
 
+char *api_query_reference(const struct api_request *request)
+{
+    const char *repo = api_query(request, "repo"), *tag = api_query(request, "tag");
+    if (!repo)
+        return NULL;
+    if (!tag)
+        return g_strdup(repo);
+    return g_strconcat(repo, strchr(tag, ':') ? "@" : ":", tag, NULL);
+}
+
 static bool check_json_type(const struct http_request *http, GError **error)
 {
     const char *type = http_request_header(http, "Content-Type");
@@ -132,17 +142,40 @@ bool api_respond_empty(struct api_request *request, int status)
     return true;
 }
 
-bool api_begin_messages(struct api_request *request, GError **error)
-{
-    return http_exchange_begin(request->http, 200, "application/json", false, error);
-}
-
 bool api_send_message(struct api_request *request, json_t *message, GError **error)
 {
     g_autofree char *text = json_text(message);
     g_autofree char *line = g_strconcat(text, "\r\n", NULL);
     json_decref(message);
-    return sink_write(http_exchange_sink(request->http), line, strlen(line), error);
+    return (http_exchange_has_begun(request->http) ||
+            http_exchange_begin(request->http, 200, "application/json", false, error)) &&
+           sink_write(http_exchange_sink(request->http), line, strlen(line), error);
+}
+
+static bool write_progress(struct byte_sink *sink, const void *data, gsize length, GError **error)
+{
+    struct api_request *request = ((struct api_progress *)sink)->request;
+    return (http_exchange_has_begun(request->http) ||
+            http_exchange_begin(request->http, 200, "application/json", false, error)) &&
+           sink_write(http_exchange_sink(request->http), data, length, error);
+}
+
+void api_progress_init(struct api_progress *progress, struct api_request *request)
+{
+    *progress = (struct api_progress){ .sink.write = write_progress, .request = request };
+}
+
+bool api_finish_messages(struct api_request *request, bool ok, GError **error)
+{
+    if (ok)
+        return http_exchange_has_begun(request->http) ||
+               http_exchange_begin(request->http, 200, "application/json", false, error);
+    if (!http_exchange_has_begun(request->http))
+        return false;
+    g_autoptr(GError) failure = NULL;
+    if (error)
+        g_propagate_error(&failure, g_steal_pointer(error));
+    return api_send_error(request, failure);
 }
 
 bool api_send_error(struct api_request *request, const GError *error)

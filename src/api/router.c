@@ -9,7 +9,7 @@
 static const struct api_route *const tables[] = {
     system_routes,    event_routes,  info_routes,
 #ifdef TARE_WITH_LAYERS
-    image_routes,     import_routes, volume_routes,
+    image_routes,     import_routes, volume_routes,  disk_routes,
 #endif
 #ifdef TARE_WITH_NETWORK
     network_routes,

@@ -191,6 +191,7 @@ static void ambiguous_framing_is_refused(void **state)
         "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\na",
         "GET /echo HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
         "GET /echo HTTP/1.1\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\rXa",
         "GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /echo HTTP/2.0\r\nHost: x\r\n\r\n",

@@ -1,0 +1,123 @@
+/* /images: looking at them, naming, removing, saving and loading. */
+#include "api/api-internal.h"
+
+#include <string.h>
+
+static bool list_images(struct api_request *request, GError **error)
+{
+    g_autoptr(json_t) filters = NULL;
+    json_t *answer = NULL;
+    if (!api_query_filters(request, &filters, error))
+        return false;
+    const char *old_filter = request->version < 25 ? api_query(request, "filter") : NULL;
+    if (old_filter && !filter_has(filters, "reference")) {
+        if (!filters)
+            filters = json_object();
+        json_object_set_new(filters, "reference", json_pack("{s:b}", old_filter, 1));
+    }
+    return image_store_summaries(request->engine->images, api_query_bool(request, "all"), api_query_bool(request, "digests"),
+                                 filters, request->version, &answer, error) &&
+           api_respond_json(request, 200, answer);
+}
+
+static bool inspect_image(struct api_request *request, GError **error)
+{
+    json_t *answer = NULL;
+    return image_store_inspect(request->engine->images, request->name, request->version, &answer, error) &&
+           api_respond_json(request, 200, answer);
+}
+
+static bool show_history(struct api_request *request, GError **error)
+{
+    json_t *answer = NULL;
+    return image_store_history(request->engine->images, request->name, &answer, error) && api_respond_json(request, 200, answer);
+}
+
+static bool tag_image(struct api_request *request, GError **error)
+{
+    g_autofree char *reference = api_query_reference(request);
+    struct image *image = NULL;
+    if (!reference)
+        return error_set(error, TARE_ERROR_INVALID, "invalid reference format");
+    if (!image_store_get(request->engine->images, request->name, &image, error))
+        return false;
+    bool ok = image_store_tag(request->engine->images, image, reference, error);
+    image_unref(image);
+    return ok && api_respond_empty(request, 201);
+}
+
+static bool remove_image(struct api_request *request, GError **error)
+{
+    json_t *answer = NULL;
+    if (strspn(request->name, " \t") == strlen(request->name))
+        return error_set(error, TARE_ERROR_INVALID, "image name cannot be blank");
+    return image_store_remove(request->engine->images, request->name, api_query_bool(request, "force"),
+                              !api_query_bool(request, "noprune"), &answer, error) &&
+           api_respond_json(request, 200, answer);
+}
+
+static bool prune_images(struct api_request *request, GError **error)
+{
+    g_autoptr(json_t) filters = NULL;
+    json_t *answer = NULL;
+    bool dangling;
+    if (!api_query_filters(request, &filters, error) || !filter_bool(filters, "dangling", true, &dangling, error))
+        return false;
+    return image_store_prune(request->engine->images, dangling, filters, &answer, error) &&
+           api_respond_json(request, 200, answer);
+}
+
+/* A tar that fails half-way is cut off, so that nobody takes it for whole. What can be found wrong before its first byte still is
+ * an answer with a status. */
+struct tar_answer {
+    struct byte_sink sink;
+    struct api_request *request;
+};
+
+static bool write_tar(struct byte_sink *sink, const void *data, gsize length, GError **error)
+{
+    struct http_exchange *http = ((struct tar_answer *)sink)->request->http;
+    return (http_exchange_has_begun(http) || http_exchange_begin(http, 200, "application/x-tar", true, error)) &&
+           sink_write(http_exchange_sink(http), data, length, error);
+}
+
+static bool save(struct api_request *request, const char *const *names, GError **error)
+{
+    struct tar_answer answer = { .sink.write = write_tar, .request = request };
+    return image_save(request->engine->images, names, &answer.sink, http_exchange_cancel(request->http), error);
+}
+
+static bool save_one(struct api_request *request, GError **error)
+{
+    const char *const names[] = { request->name, NULL };
+    return save(request, names, error);
+}
+
+static bool save_many(struct api_request *request, GError **error)
+{
+    g_autofree const char **names = http_request_query_all(http_exchange_request(request->http), "names");
+    return save(request, names, error);
+}
+
+static bool load_images(struct api_request *request, GError **error)
+{
+    struct api_progress progress;
+    api_progress_init(&progress, request);
+    bool ok =
+        image_load(request->engine->images, http_exchange_body(request->http), api_query_bool_default(request, "quiet", true),
+                   &progress.sink, http_exchange_cancel(request->http), error);
+    return api_finish_messages(request, ok, error);
+}
+
+const struct api_route image_routes[] = {
+    { "GET", "/images/json", 0, 0, list_images },
+    { "GET", "/images/get", 0, 0, save_many },
+    { "GET", "/images/{name*}/get", 0, 0, save_one },
+    { "GET", "/images/{name*}/json", 0, 0, inspect_image },
+    { "GET", "/images/{name*}/history", 0, 0, show_history },
+    { "POST", "/images/load", 0, 0, load_images },
+    { "POST", "/images/prune", 25, 0, prune_images },
+    { "POST", "/images/{name*}/tag", 0, 0, tag_image },
+    { "DELETE", "/images/{name*}", 0, 0, remove_image },
+    { NULL },
+};

@@ -1,0 +1,161 @@
+/* Attach, logs and stats: answers that last. */
+#include "api/api-internal.h"
+
+#include "base/fd.h"
+#include "base/parse.h"
+#include "base/timestamp.h"
+
+#include <string.h>
+
+static struct container_manager *manager(const struct api_request *request)
+{
+    return request->engine->containers;
+}
+
+const char *api_stream_type(const struct api_request *request, bool multiplex)
+{
+    return multiplex && request->version >= 42 ? "application/vnd.docker.multiplexed-stream"
+                                               : "application/vnd.docker.raw-stream";
+}
+
+/* A failure after the connection was taken over can only be told in the stream itself. */
+void api_tell_failure(int fd, bool multiplex, const GError *failure)
+{
+    g_autofree char *line = g_strconcat(failure->message, "\r\n", NULL);
+    size_t length = strlen(line);
+    guint8 header[8] = { 2, 0, 0, 0, (guint8)(length >> 24), (guint8)(length >> 16), (guint8)(length >> 8), (guint8)length };
+    if (multiplex)
+        fd_write_full(fd, header, sizeof header);
+    fd_write_full(fd, line, length);
+}
+
+static bool attach(struct api_request *request, GError **error)
+{
+    bool terminal;
+    if (!container_has_terminal(manager(request), request->name, &terminal, error))
+        return false;
+    const struct container_attach_options options = {
+        .use_stdin = api_query_bool(request, "stdin"),
+        .use_stdout = api_query_bool(request, "stdout"),
+        .use_stderr = api_query_bool(request, "stderr"),
+        .stream = api_query_bool(request, "stream"),
+        .logs = api_query_bool(request, "logs"),
+        .multiplex = !terminal,
+        .detach_keys = api_query(request, "detachKeys"),
+    };
+    g_autofd int connection = -1;
+    g_autoptr(GError) failure = NULL;
+    bool upgrade = http_exchange_request(request->http)->upgrade;
+    if (!http_exchange_hijack(request->http, api_stream_type(request, upgrade && options.multiplex), &connection, error))
+        return false;
+    if (!container_attach(manager(request), request->name, &options, connection, NULL, &failure))
+        api_tell_failure(connection, options.multiplex, failure);
+    return true;
+}
+
+/* The answer begins with the first output or, for followers, at once: what is wrong with the request still has a status then. */
+struct log_answer {
+    struct byte_sink sink;
+    struct api_request *request;
+    bool multiplex;
+};
+
+static bool begin_logs(struct log_answer *answer, GError **error)
+{
+    struct http_exchange *http = answer->request->http;
+    return http_exchange_has_begun(http) ||
+           http_exchange_begin(http, 200, api_stream_type(answer->request, answer->multiplex), false, error);
+}
+
+static bool write_logs(struct byte_sink *sink, const void *data, gsize length, GError **error)
+{
+    struct log_answer *answer = (struct log_answer *)sink;
+    return begin_logs(answer, error) && sink_write(http_exchange_sink(answer->request->http), data, length, error);
+}
+
+static bool show_logs(struct api_request *request, GError **error)
+{
+    bool terminal;
+    struct container_logs_options options = {
+        .use_stdout = api_query_bool(request, "stdout"),
+        .use_stderr = api_query_bool(request, "stderr"),
+        .follow = api_query_bool(request, "follow"),
+        .timestamps = api_query_bool(request, "timestamps"),
+        .details = api_query_bool(request, "details"),
+        .tail = -1,
+    };
+    if (!options.use_stdout && !options.use_stderr)
+        return error_set(error, TARE_ERROR_INVALID, "Bad parameters: you must choose at least one stream");
+    if (!api_query_time(request, "since", &options.since_ns, error) ||
+        !api_query_time(request, "until", &options.until_ns, error))
+        return false;
+    /* What is no number means all, as in dockerd. */
+    const char *tail = api_query(request, "tail");
+    if (!tail || !parse_int(tail, 0, G_MAXINT64, &options.tail))
+        options.tail = -1;
+    if (!container_has_terminal(manager(request), request->name, &terminal, error))
+        return false;
+    options.multiplex = !terminal;
+    struct log_answer answer = { .sink.write = write_logs, .request = request, .multiplex = options.multiplex };
+    if (options.follow && !begin_logs(&answer, error))
+        return false;
+    return container_logs(manager(request), request->name, &options, &answer.sink, http_exchange_cancel(request->http), error) &&
+           begin_logs(&answer, error);
+}
+
+/* ---- stats ---- */
+
+/* A sample with the one before it, since clients compute rates from the two. */
+static json_t *join_samples(const json_t *before, const json_t *sample)
+{
+    json_t *joined = json_copy((json_t *)sample);
+    json_t *cpu = json_object_get(before, "cpu_stats"), *read = json_object_get(before, "read");
+    json_object_set_new(joined, "precpu_stats", cpu ? json_incref(cpu) : json_object());
+    json_object_set_new(joined, "preread", read ? json_incref(read) : json_string(TIMESTAMP_ZERO));
+    return joined;
+}
+
+static bool pause_between_samples(struct api_request *request, GError **error)
+{
+    return cancel_poll(http_exchange_cancel(request->http), -1, 0, 1000, error) >= 0;
+}
+
+static bool send_sample(struct api_request *request, json_t *sample, GError **error)
+{
+    g_autofree char *text = json_text(sample);
+    g_autofree char *line = g_strconcat(text, "\n", NULL);
+    json_decref(sample);
+    return (http_exchange_has_begun(request->http) ||
+            http_exchange_begin(request->http, 200, "application/json", false, error)) &&
+           sink_write(http_exchange_sink(request->http), line, strlen(line), error);
+}
+
+static bool show_stats(struct api_request *request, GError **error)
+{
+    bool stream = api_query_bool_default(request, "stream", true);
+    bool one_shot = request->version >= 41 && api_query_bool(request, "one-shot");
+    g_autoptr(json_t) before = NULL;
+    if (stream && one_shot)
+        return error_set(error, TARE_ERROR_INVALID, "cannot have stream=true and one-shot=true");
+    for (unsigned n = 0;; n++) {
+        g_autoptr(json_t) sample = NULL;
+        if (!container_stats(manager(request), request->name, &sample, error))
+            return false;
+        bool wants_two = !stream && !one_shot && n == 0;
+        if (!wants_two && !send_sample(request, join_samples(before, sample), error))
+            return false;
+        if (!stream && !wants_two)
+            return true;
+        json_decref(before);
+        before = g_steal_pointer(&sample);
+        if (!pause_between_samples(request, error))
+            return false;
+    }
+}
+
+const struct api_route stream_routes[] = {
+    { "POST", "/containers/{name}/attach", 0, 0, attach },
+    { "GET", "/containers/{name}/logs", 0, 0, show_logs },
+    { "GET", "/containers/{name}/stats", 0, 0, show_stats },
+    { NULL },
+};

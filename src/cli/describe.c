@@ -1,0 +1,115 @@
+/* Texts that many commands share: short ids, ages, sizes, labels. */
+#include "cli/cli-internal.h"
+
+#include "base/size.h"
+#include "base/timestamp.h"
+
+#include <string.h>
+#include <time.h>
+
+const char *short_id(const char *id, char room[13])
+{
+    const char *colon = strchr(id, ':');
+    g_strlcpy(room, colon ? colon + 1 : id, 13);
+    return room;
+}
+
+char *age_text_ns(gint64 ns)
+{
+    gint64 now = timestamp_now();
+    g_autofree char *age = duration_human(now > ns ? now - ns : 0);
+    return g_strconcat(age, " ago", NULL);
+}
+
+char *age_text(gint64 seconds)
+{
+    return age_text_ns(seconds * G_GINT64_CONSTANT(1000000000));
+}
+
+char *bytes_text(gint64 bytes)
+{
+    return size_human(bytes > 0 ? (guint64)bytes : 0, 3);
+}
+
+static gint by_text(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+json_t *labels_text(const json_t *labels)
+{
+    g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free);
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)labels, key, value)
+        g_ptr_array_add(texts, g_strdup_printf("%s=%s", key, json_is_string(value) ? json_string_value(value) : ""));
+    g_ptr_array_sort(texts, by_text);
+    g_ptr_array_add(texts, NULL);
+    g_autofree char *joined = g_strjoinv(",", (char **)texts->pdata);
+    return json_string_lossy(joined);
+}
+
+json_t *created_at_text(gint64 seconds)
+{
+    time_t when = (time_t)seconds;
+    struct tm local;
+    char text[64];
+    localtime_r(&when, &local);
+    strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S %z %Z", &local);
+    return json_string(text);
+}
+
+void errors_add(GString *all, GError **problem)
+{
+    g_string_append_printf(all, "%s%s", all->len ? "\n" : "", (*problem)->message);
+    g_clear_error(problem);
+}
+
+int errors_finish(GString *all, GError **error)
+{
+    if (all->len == 0)
+        return 0;
+    error_set(error, TARE_ERROR_INTERNAL, "%s", all->str);
+    return 1;
+}
+
+static void indent_line(GString *out, guint depth)
+{
+    g_string_append_c(out, '\n');
+    for (guint i = 0; i < depth; i++)
+        g_string_append(out, "    ");
+}
+
+char *json_indent_raw(const char *text, gsize length)
+{
+    GString *out = g_string_sized_new(length + length / 2);
+    guint depth = 0;
+    bool in_string = false, fresh = false; /* fresh: just after an opening bracket */
+    for (gsize i = 0; i < length; i++) {
+        char c = text[i];
+        if (in_string) {
+            g_string_append_c(out, c);
+            if (c == '\\' && i + 1 < length)
+                g_string_append_c(out, text[++i]);
+            else if (c == '"')
+                in_string = false;
+            continue;
+        }
+        if (strchr(" \t\r\n", c) && c)
+            continue;
+        bool closes = c == '}' || c == ']';
+        if (fresh && !closes)
+            indent_line(out, ++depth);
+        if (closes && !fresh)
+            indent_line(out, depth ? --depth : 0);
+        fresh = c == '{' || c == '[';
+        g_string_append_c(out, c);
+        if (c == '"')
+            in_string = true;
+        else if (c == ',')
+            indent_line(out, depth);
+        else if (c == ':')
+            g_string_append_c(out, ' ');
+    }
+    return g_string_free(out, FALSE);
+}

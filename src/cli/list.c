@@ -1,0 +1,151 @@
+/* What the ls commands share: --format (table, json, a template), headers, and the layout of the table. */
+#include "cli/cli-internal.h"
+
+#include "cli/template-internal.h"
+
+#include <string.h>
+
+struct list {
+    const struct list_field *fields;
+    struct template *template; /* NULL for json */
+    struct table *table;       /* NULL for other formats */
+    GString *out;
+};
+
+void list_free(struct list *list)
+{
+    if (!list)
+        return;
+    template_free(list->template);
+    if (list->table)
+        g_free(table_finish(list->table));
+    g_string_free(list->out, TRUE);
+    g_free(list);
+}
+
+/* "\t" and "\n" as people type them in a shell. */
+static char *unescape(const char *format)
+{
+    g_auto(GStrv) by_tab = g_strsplit(format, "\\t", -1);
+    g_autofree char *tabs = g_strjoinv("\t", by_tab);
+    g_auto(GStrv) by_feed = g_strsplit(tabs, "\\n", -1);
+    return g_strjoinv("\n", by_feed);
+}
+
+static char *trim_blanks(const char *text)
+{
+    while (*text == ' ')
+        text++;
+    gsize length = strlen(text);
+    while (length > 0 && text[length - 1] == ' ')
+        length--;
+    return g_strndup(text, length);
+}
+
+/* The header is what the template makes of the fields' headers. A field that has none is "<no value>", as in docker. */
+static bool add_header(struct list *list, GError **error)
+{
+    g_autoptr(json_t) headers = json_object(), labels = json_object();
+    for (const struct list_field *field = list->fields; field->name; field++)
+        json_object_set_new(headers, field->name, json_string(field->header));
+    json_object_set(headers, TEMPLATE_LABELS, labels);
+    g_autoptr(GString) line = g_string_new(NULL);
+    if (!template_execute(list->template, headers, TEMPLATE_HEADER, line, error))
+        return false;
+    table_line(list->table, line->str);
+    return true;
+}
+
+struct list *list_new(const struct list_field *fields, const char *format, const char *default_template, const char *quiet,
+                      GError **error)
+{
+    struct list *list = g_new0(struct list, 1);
+    list->fields = fields;
+    list->out = g_string_new(NULL);
+    bool is_default = !format || !*format || strcmp(format, "table") == 0;
+    bool is_table = is_default ? !quiet : !quiet && g_str_has_prefix(format, "table");
+    if (quiet)
+        format = quiet;
+    else if (is_default)
+        format = default_template;
+    else if (is_table)
+        format += strlen("table");
+    if (!quiet && !is_table && strcmp(format, "json") == 0)
+        format = "{{json .}}";
+    if (is_table)
+        list->table = table_new(10, 3);
+    g_autofree char *unescaped = unescape(format), *trimmed = trim_blanks(unescaped);
+    list->template = template_parse(trimmed, error);
+    if (!list->template)
+        g_prefix_error(error, "template parsing error: ");
+    if (!list->template || (is_table && !add_header(list, error))) {
+        list_free(list);
+        return NULL;
+    }
+    return list;
+}
+
+static gint by_text(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* {{json .}} gives the fields in the order of their names. */
+static json_t *sorted(json_t *row)
+{
+    g_autoptr(GPtrArray) keys = g_ptr_array_new();
+    const char *key;
+    json_t *value, *copy = json_object();
+    json_object_foreach(row, key, value) g_ptr_array_add(keys, (gpointer)key);
+    g_ptr_array_sort(keys, by_text);
+    for (guint i = 0; i < keys->len; i++)
+        json_object_set(copy, keys->pdata[i], json_object_get(row, keys->pdata[i]));
+    json_decref(row);
+    return copy;
+}
+
+/* Errors name the type that docker's rows have. */
+static void name_row_type(const struct list *list, GError **error)
+{
+    const struct list_field *end = list->fields;
+    while (end->name)
+        end++;
+    const char *mark = error && *error ? strstr((*error)->message, "rowContext") : NULL;
+    if (!mark || !end->header)
+        return;
+    char *text = g_strdup_printf("%.*s%s", (int)(mark - (*error)->message), (*error)->message, end->header);
+    g_free((*error)->message);
+    (*error)->message = text;
+}
+
+bool list_add(struct list *list, json_t *row, GError **error)
+{
+    g_autoptr(json_t) fields = sorted(row);
+    gsize start = list->out->len;
+    if (!template_execute(list->template, fields, TEMPLATE_STRICT | TEMPLATE_ROW, list->out, error)) {
+        g_prefix_error(error, "template parsing error: ");
+        name_row_type(list, error);
+        return false;
+    }
+    if (!list->table) {
+        g_string_append_c(list->out, '\n');
+        return true;
+    }
+    g_auto(GStrv) lines = g_strsplit(list->out->str + start, "\n", -1);
+    for (char **line = lines; *line; line++)
+        table_line(list->table, *line);
+    g_string_truncate(list->out, start);
+    return true;
+}
+
+bool list_finish(struct list *list, GError **error)
+{
+    if (list->table) {
+        g_autofree char *text = table_finish(g_steal_pointer(&list->table));
+        fputs(text, stdout);
+    } else {
+        fwrite(list->out->str, 1, list->out->len, stdout);
+    }
+    list_free(list);
+    return true;
+}

@@ -205,7 +205,7 @@ static bool commit(struct run_step *run, GError **error)
     struct container_commit_options options = {
         .author = build->state->metadata.maintainer,
         .config = config,
-        .parent = build->state->image->id,
+        .parent = build->state->image ? build->state->image->id : NULL,
         .created_by = created_by,
         .clamp_mtime = -1,
     };
@@ -213,7 +213,8 @@ static bool commit(struct run_step *run, GError **error)
 
     if (!container_commit(build->builder->containers, run->id, &options, &image, error))
         return false;
-    image_unref(build->state->image);
+    if (build->state->image)
+        image_unref(build->state->image);
     build->state->image = image;
     return true;
 }
@@ -252,9 +253,6 @@ static bool run_step(struct run_step *run, GError **error)
         return true;
     if (json_array_size(run->cmd) == 0)
         return error_set(error, TARE_ERROR_INVALID, "No command specified");
-    if (!run->build->state->image)
-        return error_set(error, TARE_ERROR_INVALID,
-                         "RUN has nothing to execute in: the stage begins from scratch and is still empty");
     key = cache_key(run->build, run->saved_cmd, no_entrypoint);
     return run_uncached(run, error) && cache_store(run->build, parent, key, error);
 }

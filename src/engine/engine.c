@@ -233,10 +233,25 @@ bool engine_open(const struct engine_options *options, struct engine **ret, GErr
     return true;
 }
 
+/* While containers run on, their network stays; with none, nothing of ours should. */
+static bool is_network_idle(const struct engine *engine)
+{
+#ifdef TARE_WITH_CONTAINERS
+    int running = 0, paused = 0, stopped = 0;
+    if (!engine->containers)
+        return false; /* the start failed before it was known */
+    container_manager_counts(engine->containers, &running, &paused, &stopped);
+    return running + paused == 0;
+#else
+    return true;
+#endif
+}
+
 void engine_close(struct engine *engine)
 {
     if (!engine)
         return;
+    bool purge_network = is_network_idle(engine);
 #ifdef TARE_WITH_BUILD
     builder_close(engine->builder);
 #endif
@@ -245,7 +260,7 @@ void engine_close(struct engine *engine)
 #endif
 #ifdef TARE_WITH_NETWORK
     if (engine->networks)
-        network_close(engine->networks, false);
+        network_close(engine->networks, purge_network);
 #endif
 #ifdef TARE_WITH_LAYERS
     volume_manager_close(engine->volumes);

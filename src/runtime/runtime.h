@@ -77,3 +77,6 @@ struct runtime_user {
 /* user: "", "name", "uid", "name:group", "uid:gid" …; errors as docker: 'unable to find user foo: no matching entries in passwd file'. */
 bool runtime_resolve_user(int root_fd, const char *user, const char *const *additional, struct runtime_user *ret, GError **error);
 void runtime_user_clear(struct runtime_user *user);
+
+/* The command line of tare-runtime: create start state kill delete run exec ps pause resume. Returns the process's exit status. */
+int runtime_command(int argc, char **argv);

@@ -11,9 +11,7 @@ static const struct api_route *const tables[] = {
 #ifdef TARE_WITH_LAYERS
     image_routes,     import_routes, volume_routes,  disk_routes,
 #endif
-#ifdef TARE_WITH_NETWORK
     network_routes,
-#endif
 #ifdef TARE_WITH_CONTAINERS
     container_routes, stream_routes, archive_routes, exec_routes,
 #endif

@@ -109,9 +109,20 @@ static bool open_stores(struct engine *engine, GError **error)
 }
 #endif
 
-#ifdef TARE_WITH_NETWORK
-static bool open_networks(struct engine *engine, GError **error)
+/* Loading the rules takes the kernel longer than all the rest of a start, so it goes on beside the stores: it needs none of them.
+ */
+struct network_start {
+    GThread *thread;
+    struct engine *engine;
+    struct network_manager *networks;
+    bool ok;
+    GError *error;
+};
+
+static gpointer network_thread(gpointer data)
 {
+    struct network_start *start = data;
+    struct engine *engine = start->engine;
     const struct engine_options *options = engine->options;
     g_autofree char *run_dir = g_build_filename(options->run_root, "network", NULL);
     const struct network_options network = {
@@ -122,10 +133,32 @@ static bool open_networks(struct engine *engine, GError **error)
         .dns = (const char *const *)options->dns,
         .pool_size = NETWORK_POOL,
     };
-    /* "none" is dockerd's way to have no bridge at all. */
-    return g_strcmp0(options->bridge, "none") == 0 || network_open(&network, &engine->networks, error);
+    start->ok = network_open(&network, &start->networks, &start->error);
+    return NULL;
 }
-#endif
+
+static bool begin_networks(struct engine *engine, GError **error)
+{
+    /* "none" is dockerd's way to have no bridge at all. */
+    if (g_strcmp0(engine->options->bridge, "none") == 0)
+        return true;
+    engine->network_start = g_new0(struct network_start, 1);
+    engine->network_start->engine = engine;
+    engine->network_start->thread = g_thread_new("networks", network_thread, engine->network_start);
+    return true;
+}
+
+static bool finish_networks(struct engine *engine, GError **error)
+{
+    g_autofree struct network_start *start = g_steal_pointer(&engine->network_start);
+    if (!start)
+        return true;
+    g_thread_join(start->thread);
+    engine->networks = start->networks;
+    if (!start->ok)
+        g_propagate_error(error, start->error);
+    return start->ok;
+}
 
 #ifdef TARE_WITH_CONTAINERS
 static json_t *limits_object(char **limits)
@@ -193,13 +226,13 @@ static const struct phase {
     const char *name;
     bool (*open)(struct engine *engine, GError **error);
 } phases[] = {
-    { "lock", lock_data_root },        { "database", open_database },
+    { "lock", lock_data_root },
+    { "networks", begin_networks },
+    { "database", open_database },
 #ifdef TARE_WITH_LAYERS
     { "stores", open_stores },
 #endif
-#ifdef TARE_WITH_NETWORK
-    { "networks", open_networks },
-#endif
+    { "networks are there", finish_networks },
 #ifdef TARE_WITH_CONTAINERS
     { "containers", open_containers },
 #endif
@@ -251,6 +284,7 @@ void engine_close(struct engine *engine)
 {
     if (!engine)
         return;
+    finish_networks(engine, NULL); /* where the start failed before it was awaited */
     bool purge_network = is_network_idle(engine);
 #ifdef TARE_WITH_BUILD
     builder_close(engine->builder);
@@ -258,10 +292,8 @@ void engine_close(struct engine *engine)
 #ifdef TARE_WITH_CONTAINERS
     container_manager_close(engine->containers);
 #endif
-#ifdef TARE_WITH_NETWORK
     if (engine->networks)
         network_close(engine->networks, purge_network);
-#endif
 #ifdef TARE_WITH_LAYERS
     volume_manager_close(engine->volumes);
     image_store_close(engine->images);

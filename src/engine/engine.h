@@ -81,6 +81,7 @@ struct engine {
     struct image_store *images;
     struct volume_manager *volumes;
     struct network_manager *networks;
+    struct network_start *network_start; /* until it is up */
     struct container_manager *containers;
     struct builder *builder;
     char *bridge, *table, *cgroup_parent; /* derived from the data root where that is not the default */

@@ -39,6 +39,8 @@ void container_manager_close(struct container_manager *manager);
 /* ---- life ---- */
 /* body: POST /containers/create's. → {"Id", "Warnings"}. name may be NULL. Image missing: NOT_FOUND 'No such image: X'. */
 bool container_create(struct container_manager *manager, const char *name, const char *platform, const json_t *body, unsigned api_version, json_t **ret, GError **error);
+/* The same for a builder's step: its upper directory is never synced to disk. */
+bool container_create_step(struct container_manager *manager, const json_t *body, json_t **ret, GError **error);
 /* NOT_MODIFIED when it runs already. */
 bool container_start(struct container_manager *manager, const char *container, const char *detach_keys, GError **error);
 bool container_stop(struct container_manager *manager, const char *container, const char *signal, int timeout_s /* -1: default */, struct cancel *cancel, GError **error);

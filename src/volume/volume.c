@@ -355,7 +355,7 @@ bool volume_prune(struct volume_manager *manager, const json_t *filters, unsigne
     static const char *const accepted[] = { "label", "label!", "all", NULL };
     g_autoptr(GPtrArray) volumes = NULL;
     bool all;
-    if (!filter_validate(filters, accepted, error) || !filter_bool(filters, "all", api_version < 142, &all, error))
+    if (!filter_validate(filters, accepted, error) || !filter_bool(filters, "all", api_version % 100 < 42, &all, error))
         return false;
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->lock);
     if (!load_volumes(manager, NULL, &volumes, error))

@@ -1,0 +1,249 @@
+/* The container manager's inside. Lock order: a container's operation lock, then the manager's table lock, then a container's lock.
+ *
+ * operation   serialises what changes a container's life (start, the handling of its end, removal, rename, update); may be held for long
+ * lock        protects the fields below it; never held across anything that blocks, so that lists and inspect never wait for a stuck container
+ * table lock  protects by_id and by_name; the same rule */
+#pragma once
+
+#include "container/container.h"
+
+#include "base/digest.h"
+#include "base/fd.h"
+#include "base/identifier.h"
+#include "base/timestamp.h"
+
+#include <sys/types.h>
+
+#define CONTAINER_BODY_STRINGS_MAX 65536 /* elements of one list in a request */
+#define CONTAINER_LOG_LINE_MAX (1u << 20)
+
+enum container_status { CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_PAUSED, CONTAINER_RESTARTING, CONTAINER_EXITED, CONTAINER_REMOVING, CONTAINER_DEAD };
+const char *container_status_name(enum container_status status);
+
+struct container_state {
+    enum container_status status;
+    pid_t pid;
+    int exit_code;
+    gint64 started_at, finished_at;
+    bool oom_killed;
+    int restart_count;
+    bool stopped_by_user; /* docker stop, kill: unless-stopped does not start it again at boot */
+    bool has_been_started;
+};
+
+/* A client that attached before the container was started. */
+struct pending_attach {
+    int connection, done;
+    bool use_stdin, use_stdout, use_stderr, stream, logs, multiplex;
+    char *detach_keys;
+};
+void pending_attach_free(struct pending_attach *attach);
+
+struct container {
+    gint references;
+    struct container_manager *manager;
+    char id[IDENTIFIER_LENGTH + 1];
+    gint64 created_ns;
+    char *image_id;
+    char **diff_ids;
+    json_t *config;     /* merged with the image's; immutable */
+    json_t *networking; /* the request's NetworkingConfig.EndpointsConfig; immutable */
+    json_t *mounts;     /* mount points as inspect shows them, plus our own members; immutable */
+    bool is_volatile;   /* its upper directory is never synced: --rm and build steps */
+
+    GMutex operation;
+
+    GMutex lock;
+    char *name; /* without "/" */
+    json_t *host_config;
+    struct container_state state;
+    char *error;
+    GPtrArray *waiters;  /* of struct container_waiter *, borrowed */
+    GPtrArray *attaches; /* of struct pending_attach * */
+    GHashTable *execs;   /* id → struct exec * (exec.c) */
+    json_t *endpoint;    /* network_endpoint_to_json, or NULL */
+    struct layer_stack *stack;
+    pid_t shim_pid; /* our child; 0 when another tared started it */
+    json_t *health; /* or NULL */
+    bool removed;
+};
+
+struct container_manager {
+    struct database *database;
+    struct layer_store *layers;
+    struct image_store *images;
+    struct network_manager *networks;
+    struct volume_manager *volumes;
+    const struct event_sink *events;
+    char *data_root, *run_root; /* without a trailing slash */
+    char *containers_dir, *run_dir;
+    char *shim_program, *init_program, *cgroup_parent, *default_runtime, *default_shm_size;
+    json_t *default_ulimits, *log_config;
+    int containers_fd, run_fd;
+    int init_layer_fd; /* the directory of mount points that lies under every image */
+    char *init_layer_path;
+    int shim_fd; /* sealed memfd of the shim program */
+
+    GMutex table_lock;
+    GHashTable *by_id;   /* id → struct container * (a reference) */
+    GHashTable *by_name; /* name → id */
+    GHashTable *execs;   /* exec id → container id */
+
+    GMutex seccomp_lock;
+    GHashTable *seccomp; /* digest of the policy → fd + 1 of its compiled filter */
+
+    bool cgroup_v2;
+    struct monitor *monitor;
+    gint pruning;
+};
+
+/* ---- manager.c, recover.c ---- */
+void container_image_users(void *user, const char *image_id, char **ret_running, char **ret_stopped);
+bool containers_recover(struct container_manager *manager, GError **error);
+
+/* ---- records.c ---- */
+bool records_migrate(struct database *database, GError **error);
+bool record_insert(struct container *container, GError **error);
+bool record_save_state(struct container *container, GError **error);
+bool record_save_host_config(struct container *container, GError **error);
+bool record_save_name(struct container_manager *manager, const char *id, const char *name, GError **error);
+bool record_delete(struct container_manager *manager, const char *id, GError **error);
+bool records_load(struct container_manager *manager, GError **error);
+
+/* ---- table.c ---- */
+struct container *container_new(struct container_manager *manager);
+struct container *container_ref(struct container *container);
+void container_unref(struct container *container);
+static inline void container_clear(struct container **container)
+{
+    if (*container)
+        container_unref(*container);
+}
+#define autocontainer _GLIB_CLEANUP(container_clear) struct container *
+/* id, name or unique prefix → a new reference, or NULL and NOT_FOUND 'No such container: X'. */
+struct container *container_find(struct container_manager *manager, const char *text, GError **error);
+void table_add(struct container_manager *manager, struct container *container);
+void table_remove(struct container_manager *manager, struct container *container);
+/* Takes the name for the id, or CONFLICT with Docker's text. */
+bool table_reserve_name(struct container_manager *manager, const char *name, const char *id, GError **error);
+void table_release_name(struct container_manager *manager, const char *name, const char *id);
+bool container_check_name(const char *name, GError **error);
+/* All containers, newest first; an array of references. */
+GPtrArray *table_snapshot(struct container_manager *manager);
+
+struct container_state container_get_state(struct container *container);
+bool container_is_running(const struct container_state *state);
+char *container_get_name(struct container *container);
+json_t *container_get_host_config(struct container *container); /* a new reference */
+void container_emit(struct container *container, const char *action, const char *key, ...) G_GNUC_NULL_TERMINATED;
+
+/* ---- request.c: the create body in canonical form ---- */
+bool request_parse(const json_t *body, json_t **ret_config, json_t **ret_host_config, json_t **ret_networking, GError **error);
+bool request_validate(const json_t *config, const json_t *host_config, bool update, json_t *warnings, GError **error);
+void request_merge_image(json_t *config, const json_t *image_config);
+/* The OCI runtime program that the container asked for; *ret (may be NULL) is NULL for the built-in one. */
+bool runtime_program(const struct container_manager *manager, const json_t *host_config, char **ret, GError **error);
+bool signal_parse(const char *text, int *ret, GError **error);
+
+/* ---- mounts.c ---- */
+/* Binds, Mounts, Tmpfs, VolumesFrom and the config's Volumes → mount points; makes named and anonymous volumes and fills fresh ones from the image. */
+bool mounts_resolve(struct container *container, const json_t *config, const json_t *host_config, GError **error);
+/* At each start: bind sources that -v makes, and the event. */
+bool mounts_check(struct container *container, GError **error);
+json_t *mounts_public(const json_t *mounts);
+char *mounts_clean_path(const char *path);
+
+/* ---- tree.c ---- */
+/* Copies the content of one directory into another (owner, mode, times, xattrs, hard links, devices); what exists is merged with directories and replaced else. */
+struct tree_copy_options {
+    bool no_overwrite_dir_non_dir;
+    bool keep_target; /* leave the target directory's own attributes alone */
+};
+bool tree_copy(int from, int to, const struct tree_copy_options *options, GError **error);
+/* Writes dirfd/name and all below into a tar as prefix…; prefix "" for the content of a root. */
+struct tar_writer;
+bool tree_write_tar(int dirfd, const char *name, const char *prefix, struct tar_writer *writer, struct cancel *cancel, GError **error);
+guint64 tree_disk_bytes(int dirfd);
+
+/* ---- spec.c ---- */
+struct spec_device {
+    char *host, *path;
+    char type;
+    unsigned major, minor;
+    unsigned mode, uid, gid;
+};
+struct spec_input {
+    const char *id, *name;
+    const json_t *config, *host_config, *mounts;
+    const char *hosts_path, *hostname_path, *resolv_path; /* or NULL: not mounted */
+    const char *cgroup_parent;
+    const char *shm_path;      /* bind mount for /dev/shm (ipc of another container or the host's), or NULL */
+    const char *network_path;  /* namespace to join, "" for the host's, NULL for one of its own (or handed over as an fd) */
+    const char *ipc_path, *pid_path, *uts_path;
+    const json_t *default_ulimits;
+    const char *apparmor_profile; /* loaded by the host, or NULL */
+    bool cgroup_v2;               /* then the cgroup namespace is private by default */
+    bool with_seccomp;            /* put the policy itself into the spec (a foreign runtime) */
+    const struct spec_device *devices;
+    size_t n_devices;
+};
+bool spec_build(const struct spec_input *input, json_t **ret, GError **error);
+/* The process object of an exec. */
+bool spec_exec_process(const json_t *config, const json_t *host_config, const json_t *exec, const char *hostname, json_t **ret, GError **error);
+/* The seccomp policy as OCI object; *ret NULL where unconfined. */
+bool spec_seccomp(const json_t *host_config, json_t **ret, GError **error);
+bool spec_capabilities(const json_t *host_config, char ***ret, GError **error);
+/* HostConfig's resources as linux.resources (create and update). */
+json_t *spec_resources(const json_t *host_config);
+bool spec_parse_port(const char *text, guint16 *ret_port, const char **ret_protocol, GError **error);
+
+/* ---- files.c ---- */
+char *spec_hostname(const char *id, const json_t *config);
+char *container_state_dir(const struct container *container);
+char *container_run_dir(const struct container *container);
+char *container_socket(const struct container *container);
+char *container_log_path(const struct container *container);
+bool container_make_directories(struct container *container, struct layer_stack *stack, GError **error);
+bool init_layer_open(struct container_manager *manager, GError **error);
+bool files_write(struct container *container, const struct network_endpoint *endpoint, GError **error);
+bool files_mount_shm(struct container *container, gint64 size, GError **error);
+void files_remove_run(struct container *container);
+
+/* ---- devices.c, seccomp.c ---- */
+GArray *devices_new(void); /* of struct spec_device */
+bool devices_collect(const json_t *host_config, GArray *devices, GError **error);
+/* A new fd of the compiled filter; -1 where there is to be none. */
+bool seccomp_filter(struct container_manager *manager, const json_t *host_config, int *ret, GError **error);
+
+/* ---- start.c ---- */
+/* The caller holds the operation lock. */
+bool container_start_locked(struct container *container, GError **error);
+
+/* ---- monitor.c ---- */
+bool monitor_open(struct container_manager *manager, GError **error);
+void monitor_close(struct container_manager *manager);
+/* Takes the fd of a subscription over. */
+void monitor_watch(struct container *container, int fd);
+/* The container is not running any more: records, events, network, waiters; removes it where it is --rm. */
+void container_ended(struct container *container, int exit_code, gint64 finished_at, bool oom_killed, const char *error_text);
+void waiters_wake(struct container *container, bool exited, bool removed);
+
+/* ---- remove.c ---- */
+bool container_destroy_locked(struct container *container, bool volumes, GError **error);
+
+/* ---- exec.c ---- */
+void exec_ended(struct container *container, const char *exec_id, int exit_code);
+json_t *exec_ids(struct container *container); /* array, or null; container's lock held by the caller */
+void execs_forget(struct container *container);
+
+/* ---- root.c: a container's file system, running or not ---- */
+struct container_root {
+    int fd; /* of its root directory */
+    struct layer_stack *stack;
+};
+bool container_root_open(struct container *container, bool writable, struct container_root *ret, GError **error);
+void container_root_close(struct container_root *root);
+
+/* ---- network_settings.c ---- */
+json_t *network_settings(struct container *container, const json_t *host_config, bool summary);
+json_t *network_ports_summary(struct container *container, const json_t *host_config);

@@ -1,0 +1,119 @@
+/* Container records in the database. Memory is the truth while the engine runs; a row is what the next engine starts from. */
+#include "container/container-internal.h"
+
+#include <string.h>
+
+static const char *const schema[] = {
+    "CREATE TABLE container ("
+    "  id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image TEXT NOT NULL, diff_ids TEXT NOT NULL, created INTEGER NOT NULL,"
+    "  config TEXT NOT NULL, host_config TEXT NOT NULL, networking TEXT NOT NULL, mounts TEXT NOT NULL, volatile INTEGER NOT NULL,"
+    "  status INTEGER NOT NULL, exit_code INTEGER NOT NULL, started INTEGER NOT NULL, finished INTEGER NOT NULL, oom_killed INTEGER NOT NULL,"
+    "  restart_count INTEGER NOT NULL, stopped_by_user INTEGER NOT NULL, has_been_started INTEGER NOT NULL, error TEXT, endpoint TEXT"
+    ") WITHOUT ROWID;",
+};
+
+bool records_migrate(struct database *database, GError **error)
+{
+    return database_migrate(database, "container", schema, G_N_ELEMENTS(schema), error);
+}
+
+bool record_insert(struct container *container, GError **error)
+{
+    g_autofree char *config = json_text(container->config);
+    g_autofree char *host_config = json_text(container->host_config);
+    g_autofree char *networking = json_text(container->networking);
+    g_autofree char *mounts = json_text(container->mounts);
+    g_autofree char *diff_ids = g_strjoinv(" ", container->diff_ids);
+    return database_run(container->manager->database, error,
+                        "INSERT INTO container (id, name, image, diff_ids, created, config, host_config, networking, mounts, volatile, status, exit_code, started,"
+                        " finished, oom_killed, restart_count, stopped_by_user, has_been_started, error, endpoint)"
+                        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL)",
+                        "ssssissssi", container->id, container->name, container->image_id, diff_ids, container->created_ns, config, host_config, networking,
+                        mounts, (gint64)container->is_volatile);
+}
+
+bool record_save_state(struct container *container, GError **error)
+{
+    g_mutex_lock(&container->lock);
+    struct container_state state = container->state;
+    g_autofree char *error_text = g_strdup(container->error);
+    g_autofree char *endpoint = container->endpoint ? json_text(container->endpoint) : NULL;
+    g_mutex_unlock(&container->lock);
+    return database_run(container->manager->database, error,
+                        "UPDATE container SET status = ?, exit_code = ?, started = ?, finished = ?, oom_killed = ?, restart_count = ?, stopped_by_user = ?,"
+                        " has_been_started = ?, error = ?, endpoint = ? WHERE id = ?",
+                        "iiiiiiiisss", (gint64)state.status, (gint64)state.exit_code, state.started_at, state.finished_at, (gint64)state.oom_killed,
+                        (gint64)state.restart_count, (gint64)state.stopped_by_user, (gint64)state.has_been_started, error_text, endpoint, container->id);
+}
+
+bool record_save_host_config(struct container *container, GError **error)
+{
+    g_autoptr(json_t) host_config = container_get_host_config(container);
+    g_autofree char *text = json_text(host_config);
+    return database_run(container->manager->database, error, "UPDATE container SET host_config = ? WHERE id = ?", "ss", text, container->id);
+}
+
+bool record_save_name(struct container_manager *manager, const char *id, const char *name, GError **error)
+{
+    return database_run(manager->database, error, "UPDATE container SET name = ? WHERE id = ?", "ss", name, id);
+}
+
+bool record_delete(struct container_manager *manager, const char *id, GError **error)
+{
+    return database_run(manager->database, error, "DELETE FROM container WHERE id = ?", "s", id);
+}
+
+static json_t *column_json(sqlite3_stmt *row, int column)
+{
+    const char *text = (const char *)sqlite3_column_text(row, column);
+    json_t *value = text ? json_loads(text, 0, NULL) : NULL;
+    return value;
+}
+
+static bool load_row(sqlite3_stmt *row, void *user, GError **error)
+{
+    struct container_manager *manager = user;
+    struct container *container = container_new(manager);
+    g_strlcpy(container->id, (const char *)sqlite3_column_text(row, 0), sizeof(container->id));
+    container->name = g_strdup((const char *)sqlite3_column_text(row, 1));
+    container->image_id = g_strdup((const char *)sqlite3_column_text(row, 2));
+    const char *diff_ids = (const char *)sqlite3_column_text(row, 3);
+    container->diff_ids = g_strsplit(diff_ids, " ", -1);
+    container->created_ns = sqlite3_column_int64(row, 4);
+    container->config = column_json(row, 5);
+    container->host_config = column_json(row, 6);
+    container->networking = column_json(row, 7);
+    container->mounts = column_json(row, 8);
+    container->is_volatile = sqlite3_column_int(row, 9);
+    struct container_state *state = &container->state;
+    state->status = CLAMP(sqlite3_column_int(row, 10), 0, CONTAINER_DEAD);
+    state->exit_code = sqlite3_column_int(row, 11);
+    state->started_at = sqlite3_column_int64(row, 12);
+    state->finished_at = sqlite3_column_int64(row, 13);
+    state->oom_killed = sqlite3_column_int(row, 14);
+    state->restart_count = sqlite3_column_int(row, 15);
+    state->stopped_by_user = sqlite3_column_int(row, 16);
+    state->has_been_started = sqlite3_column_int(row, 17);
+    container->error = g_strdup((const char *)sqlite3_column_text(row, 18));
+    container->endpoint = column_json(row, 19);
+    if (!container->config || !container->host_config || !container->mounts) {
+        error_set(error, TARE_ERROR_INTERNAL, "record of container %s is damaged", container->id);
+        container_unref(container);
+        return false;
+    }
+    if (!table_reserve_name(manager, container->name, container->id, error)) {
+        container_unref(container);
+        return false;
+    }
+    table_add(manager, container);
+    container_unref(container);
+    return true;
+}
+
+bool records_load(struct container_manager *manager, GError **error)
+{
+    return database_query(manager->database, load_row, manager, error,
+                          "SELECT id, name, image, diff_ids, created, config, host_config, networking, mounts, volatile, status, exit_code, started, finished,"
+                          " oom_killed, restart_count, stopped_by_user, has_been_started, error, endpoint FROM container",
+                          "");
+}

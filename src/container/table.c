@@ -1,0 +1,212 @@
+/* The table of containers in memory: finding one, names, references. */
+#include "container/container-internal.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+const char *container_status_name(enum container_status status)
+{
+    static const char *const names[] = {"created", "running", "paused", "restarting", "exited", "removing", "dead"};
+    return names[status];
+}
+
+void pending_attach_free(struct pending_attach *attach)
+{
+    fd_close(attach->connection);
+    fd_close(attach->done);
+    g_free(attach->detach_keys);
+    g_free(attach);
+}
+
+struct container *container_new(struct container_manager *manager)
+{
+    struct container *container = g_new0(struct container, 1);
+    container->references = 1;
+    container->manager = manager;
+    container->waiters = g_ptr_array_new();
+    container->attaches = g_ptr_array_new_with_free_func((GDestroyNotify)pending_attach_free);
+    g_mutex_init(&container->operation);
+    g_mutex_init(&container->lock);
+    return container;
+}
+
+struct container *container_ref(struct container *container)
+{
+    g_atomic_int_inc(&container->references);
+    return container;
+}
+
+void container_unref(struct container *container)
+{
+    if (!g_atomic_int_dec_and_test(&container->references))
+        return;
+    execs_forget(container);
+    g_ptr_array_unref(container->waiters);
+    g_ptr_array_unref(container->attaches);
+    g_strfreev(container->diff_ids);
+    g_free(container->name);
+    g_free(container->image_id);
+    g_free(container->error);
+    json_decref(container->config);
+    json_decref(container->host_config);
+    json_decref(container->networking);
+    json_decref(container->mounts);
+    json_decref(container->endpoint);
+    json_decref(container->health);
+    if (container->stack)
+        layer_stack_release(container->stack);
+    g_mutex_clear(&container->operation);
+    g_mutex_clear(&container->lock);
+    g_free(container);
+}
+
+static struct container *find_by_prefix(struct container_manager *manager, const char *prefix, bool *ret_ambiguous)
+{
+    struct container *found = NULL;
+    GHashTableIter iter;
+    void *id, *value;
+    size_t length = strlen(prefix);
+    *ret_ambiguous = false;
+    g_hash_table_iter_init(&iter, manager->by_id);
+    while (g_hash_table_iter_next(&iter, &id, &value)) {
+        if (strncmp(id, prefix, length))
+            continue;
+        if (found)
+            *ret_ambiguous = true;
+        found = value;
+    }
+    return found;
+}
+
+struct container *container_find(struct container_manager *manager, const char *text, GError **error)
+{
+    const char *name = *text == '/' ? text + 1 : text;
+    bool ambiguous = false;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->table_lock);
+    struct container *found = g_hash_table_lookup(manager->by_id, text);
+    if (!found) {
+        const char *id = g_hash_table_lookup(manager->by_name, name);
+        found = id ? g_hash_table_lookup(manager->by_id, id) : NULL;
+    }
+    if (!found && *text)
+        found = find_by_prefix(manager, text, &ambiguous);
+    if (ambiguous) {
+        error_set(error, TARE_ERROR_INVALID, "Multiple IDs found with provided prefix: %s", text);
+        return NULL;
+    }
+    if (!found) {
+        error_set(error, TARE_ERROR_NOT_FOUND, "No such container: %s", text);
+        return NULL;
+    }
+    return container_ref(found);
+}
+
+void table_add(struct container_manager *manager, struct container *container)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->table_lock);
+    g_hash_table_insert(manager->by_id, container->id, container_ref(container));
+}
+
+void table_remove(struct container_manager *manager, struct container *container)
+{
+    g_mutex_lock(&manager->table_lock);
+    bool there = g_hash_table_lookup(manager->by_id, container->id) == container && g_hash_table_steal(manager->by_id, container->id);
+    const char *owner = g_hash_table_lookup(manager->by_name, container->name);
+    if (owner && !strcmp(owner, container->id))
+        g_hash_table_remove(manager->by_name, container->name);
+    g_mutex_unlock(&manager->table_lock);
+    if (there)
+        container_unref(container);
+}
+
+bool table_reserve_name(struct container_manager *manager, const char *name, const char *id, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->table_lock);
+    const char *owner = g_hash_table_lookup(manager->by_name, name);
+    if (owner)
+        return error_set(error, TARE_ERROR_CONFLICT,
+                         "Conflict. The container name \"/%s\" is already in use by container \"%s\". You have to remove (or rename) that container to be able to "
+                         "reuse that name.",
+                         name, owner);
+    g_hash_table_insert(manager->by_name, g_strdup(name), g_strdup(id));
+    return true;
+}
+
+void table_release_name(struct container_manager *manager, const char *name, const char *id)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->table_lock);
+    const char *owner = g_hash_table_lookup(manager->by_name, name);
+    if (owner && !strcmp(owner, id))
+        g_hash_table_remove(manager->by_name, name);
+}
+
+bool container_check_name(const char *name, GError **error)
+{
+    const char *bare = *name == '/' ? name + 1 : name;
+    if (strlen(bare) < 2 || strlen(bare) > 4096 || !identifier_is_name(bare))
+        return error_set(error, TARE_ERROR_INVALID, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
+    return true;
+}
+
+static gint newest_first(gconstpointer a, gconstpointer b)
+{
+    const struct container *first = *(struct container *const *)a, *second = *(struct container *const *)b;
+    if (first->created_ns != second->created_ns)
+        return first->created_ns < second->created_ns ? 1 : -1;
+    return strcmp(first->id, second->id);
+}
+
+GPtrArray *table_snapshot(struct container_manager *manager)
+{
+    GHashTableIter iter;
+    void *value;
+    g_mutex_lock(&manager->table_lock);
+    GPtrArray *all = g_ptr_array_new_full(g_hash_table_size(manager->by_id), (GDestroyNotify)container_unref);
+    g_hash_table_iter_init(&iter, manager->by_id);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        g_ptr_array_add(all, container_ref(value));
+    g_mutex_unlock(&manager->table_lock);
+    g_ptr_array_sort(all, newest_first);
+    return all;
+}
+
+/* ---- one container's fields ---- */
+
+struct container_state container_get_state(struct container *container)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&container->lock);
+    return container->state;
+}
+
+bool container_is_running(const struct container_state *state)
+{
+    return state->status == CONTAINER_RUNNING || state->status == CONTAINER_PAUSED || state->status == CONTAINER_RESTARTING;
+}
+
+char *container_get_name(struct container *container)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&container->lock);
+    return g_strdup(container->name);
+}
+
+json_t *container_get_host_config(struct container *container)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&container->lock);
+    return json_incref(container->host_config);
+}
+
+/* As Docker: the labels, then image and name, then what the action adds. */
+void container_emit(struct container *container, const char *action, const char *key, ...)
+{
+    const json_t *labels = json_get_object(container->config, "Labels");
+    g_autoptr(json_t) attributes = labels ? json_copy((json_t *)labels) : json_object();
+    g_autofree char *name = container_get_name(container);
+    json_object_set_new(attributes, "image", json_string(json_get_string(container->config, "Image", "")));
+    json_object_set_new(attributes, "name", json_string(name));
+    va_list arguments;
+    va_start(arguments, key);
+    for (; key; key = va_arg(arguments, const char *))
+        json_object_set_new(attributes, key, json_string_lossy(va_arg(arguments, const char *)));
+    va_end(arguments);
+    event_emit(container->manager->events, "container", action, container->id, attributes);
+}

@@ -1,8 +1,9 @@
-/* The container manager's inside. Lock order: a container's operation lock, then the manager's table lock, then a container's lock.
+/* The container manager's inside. Lock order: a container's operation lock, then the manager's table lock, then a container's
+ * lock.
  *
- * operation   serialises what changes a container's life (start, the handling of its end, removal, rename, update); may be held for long
- * lock        protects the fields below it; never held across anything that blocks, so that lists and inspect never wait for a stuck container
- * table lock  protects by_id and by_name; the same rule */
+ * operation   serialises what changes a container's life (start, the handling of its end, removal, rename, update); may be held
+ * for long lock        protects the fields below it; never held across anything that blocks, so that lists and inspect never wait
+ * for a stuck container table lock  protects by_id and by_name; the same rule */
 #pragma once
 
 #include "container/container.h"
@@ -17,7 +18,15 @@
 #define CONTAINER_BODY_STRINGS_MAX 65536 /* elements of one list in a request */
 #define CONTAINER_LOG_LINE_MAX (1u << 20)
 
-enum container_status { CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_PAUSED, CONTAINER_RESTARTING, CONTAINER_EXITED, CONTAINER_REMOVING, CONTAINER_DEAD };
+enum container_status {
+    CONTAINER_CREATED,
+    CONTAINER_RUNNING,
+    CONTAINER_PAUSED,
+    CONTAINER_RESTARTING,
+    CONTAINER_EXITED,
+    CONTAINER_REMOVING,
+    CONTAINER_DEAD
+};
 const char *container_status_name(enum container_status status);
 
 struct container_state {
@@ -66,6 +75,7 @@ struct container {
     pid_t shim_pid; /* our child; 0 when another tared started it */
     json_t *health; /* or NULL */
     bool removed;
+    bool restarting_by_user; /* docker restart: its end is no reason for an automatic removal */
 };
 
 struct container_manager {
@@ -94,6 +104,7 @@ struct container_manager {
 
     bool cgroup_v2;
     struct monitor *monitor;
+    GThread *starter; /* applies restart policies after a boot */
     gint pruning;
 };
 
@@ -135,7 +146,7 @@ struct container_state container_get_state(struct container *container);
 bool container_is_running(const struct container_state *state);
 char *container_get_name(struct container *container);
 json_t *container_get_host_config(struct container *container); /* a new reference */
-void container_emit(struct container *container, const char *action, const char *key, ...) G_GNUC_NULL_TERMINATED;
+void container_emit(struct container *container, const char *action, ...) G_GNUC_NULL_TERMINATED;
 
 /* ---- request.c: the create body in canonical form ---- */
 bool request_parse(const json_t *body, json_t **ret_config, json_t **ret_host_config, json_t **ret_networking, GError **error);
@@ -146,7 +157,8 @@ bool runtime_program(const struct container_manager *manager, const json_t *host
 bool signal_parse(const char *text, int *ret, GError **error);
 
 /* ---- mounts.c ---- */
-/* Binds, Mounts, Tmpfs, VolumesFrom and the config's Volumes → mount points; makes named and anonymous volumes and fills fresh ones from the image. */
+/* Binds, Mounts, Tmpfs, VolumesFrom and the config's Volumes → mount points; makes named and anonymous volumes and fills fresh
+ * ones from the image. */
 bool mounts_resolve(struct container *container, const json_t *config, const json_t *host_config, GError **error);
 /* At each start: bind sources that -v makes, and the event. */
 bool mounts_check(struct container *container, GError **error);
@@ -154,7 +166,8 @@ json_t *mounts_public(const json_t *mounts);
 char *mounts_clean_path(const char *path);
 
 /* ---- tree.c ---- */
-/* Copies the content of one directory into another (owner, mode, times, xattrs, hard links, devices); what exists is merged with directories and replaced else. */
+/* Copies the content of one directory into another (owner, mode, times, xattrs, hard links, devices); what exists is merged with
+ * directories and replaced else. */
 struct tree_copy_options {
     bool no_overwrite_dir_non_dir;
     bool keep_target; /* leave the target directory's own attributes alone */
@@ -162,7 +175,8 @@ struct tree_copy_options {
 bool tree_copy(int from, int to, const struct tree_copy_options *options, GError **error);
 /* Writes dirfd/name and all below into a tar as prefix…; prefix "" for the content of a root. */
 struct tar_writer;
-bool tree_write_tar(int dirfd, const char *name, const char *prefix, struct tar_writer *writer, struct cancel *cancel, GError **error);
+bool tree_write_tar(int dirfd, const char *name, const char *prefix, struct tar_writer *writer, struct cancel *cancel,
+                    GError **error);
 guint64 tree_disk_bytes(int dirfd);
 
 /* ---- spec.c ---- */
@@ -177,8 +191,8 @@ struct spec_input {
     const json_t *config, *host_config, *mounts;
     const char *hosts_path, *hostname_path, *resolv_path; /* or NULL: not mounted */
     const char *cgroup_parent;
-    const char *shm_path;      /* bind mount for /dev/shm (ipc of another container or the host's), or NULL */
-    const char *network_path;  /* namespace to join, "" for the host's, NULL for one of its own (or handed over as an fd) */
+    const char *shm_path;     /* bind mount for /dev/shm (ipc of another container or the host's), or NULL */
+    const char *network_path; /* namespace to join, "" for the host's, NULL for one of its own (or handed over as an fd) */
     const char *ipc_path, *pid_path, *uts_path;
     const json_t *default_ulimits;
     const char *apparmor_profile; /* loaded by the host, or NULL */
@@ -189,12 +203,18 @@ struct spec_input {
 };
 bool spec_build(const struct spec_input *input, json_t **ret, GError **error);
 /* The process object of an exec. */
-bool spec_exec_process(const json_t *config, const json_t *host_config, const json_t *exec, const char *hostname, json_t **ret, GError **error);
+bool spec_exec_process(const json_t *config, const json_t *host_config, const json_t *exec, const char *hostname, json_t **ret,
+                       GError **error);
 /* The seccomp policy as OCI object; *ret NULL where unconfined. */
 bool spec_seccomp(const json_t *host_config, json_t **ret, GError **error);
 bool spec_capabilities(const json_t *host_config, char ***ret, GError **error);
 /* HostConfig's resources as linux.resources (create and update). */
 json_t *spec_resources(const json_t *host_config);
+/* Parts of spec_build: linux.devices and their rules; process.rlimits; mounts, and the propagation that they need of the root (or
+ * NULL). */
+bool spec_add_devices(const struct spec_input *input, json_t *linux_part, json_t *resources, GError **error);
+json_t *spec_rlimits(const json_t *host_config, const json_t *defaults);
+json_t *spec_mounts(const struct spec_input *input, const char **ret_propagation);
 bool spec_parse_port(const char *text, guint16 *ret_port, const char **ret_protocol, GError **error);
 
 /* ---- files.c ---- */
@@ -226,10 +246,22 @@ void monitor_close(struct container_manager *manager);
 void monitor_watch(struct container *container, int fd);
 /* The container is not running any more: records, events, network, waiters; removes it where it is --rm. */
 void container_ended(struct container *container, int exit_code, gint64 finished_at, bool oom_killed, const char *error_text);
+/* Waits for a shim that is our child, whenever it ends. */
+void monitor_reap(struct container_manager *manager, pid_t pid);
 void waiters_wake(struct container *container, bool exited, bool removed);
+
+/* ---- wait.c, life.c ---- */
+int container_waiter_fd(const struct container_waiter *waiter);
+void container_waiter_free(struct container_waiter *waiter);
+bool container_wait_stopped(struct container *container, int timeout_ms, GError **error);
+/* One request to the container's shim. */
+bool container_call(struct container *container, const json_t *request, json_t **ret_reply, GError **error);
 
 /* ---- remove.c ---- */
 bool container_destroy_locked(struct container *container, bool volumes, GError **error);
+
+/* ---- attach.c ---- */
+int pipe2_cloexec(int ends[2], GError **error);
 
 /* ---- exec.c ---- */
 void exec_ended(struct container *container, const char *exec_id, int exit_code);
@@ -243,6 +275,9 @@ struct container_root {
 };
 bool container_root_open(struct container *container, bool writable, struct container_root *ret, GError **error);
 void container_root_close(struct container_root *root);
+
+/* ---- inspect.c ---- */
+bool container_sizes(struct container *container, guint64 *ret_rw, guint64 *ret_root);
 
 /* ---- network_settings.c ---- */
 json_t *network_settings(struct container *container, const json_t *host_config, bool summary);

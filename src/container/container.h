@@ -1,7 +1,9 @@
-/* Containers: records, life, and everything that is done to one. Requests and answers are the Engine API's JSON objects; this directory holds the logic, src/api only HTTP.
+/* Containers: records, life, and everything that is done to one. Requests and answers are the Engine API's JSON objects; this
+ * directory holds the logic, src/api only HTTP.
  *
- * Thread-safe; calls on one container are serialised where they must be, and a stuck container never blocks calls on others or lists. Names in errors are what the
- * user gave. "container" arguments are an id, a unique prefix of one, or a name (with or without a leading "/"). */
+ * Thread-safe; calls on one container are serialised where they must be, and a stuck container never blocks calls on others or
+ * lists. Names in errors are what the user gave. "container" arguments are an id, a unique prefix of one, or a name (with or
+ * without a leading "/"). */
 #pragma once
 
 #include "base/cancel.h"
@@ -31,35 +33,45 @@ struct container_manager_options {
     json_t *log_config;                      /* {"Type","Config"} of the engine, or NULL: json-file */
 };
 
-/* Opens the records and recovers: shims that live are taken over, ends that came meanwhile are recorded, leftovers removed, restart policies of a booted host applied. */
+/* Opens the records and recovers: shims that live are taken over, ends that came meanwhile are recorded, leftovers removed,
+ * restart policies of a booted host applied. */
 bool container_manager_open(const struct container_manager_options *options, struct container_manager **ret, GError **error);
 /* Containers run on. */
 void container_manager_close(struct container_manager *manager);
 
 /* ---- life ---- */
 /* body: POST /containers/create's. → {"Id", "Warnings"}. name may be NULL. Image missing: NOT_FOUND 'No such image: X'. */
-bool container_create(struct container_manager *manager, const char *name, const char *platform, const json_t *body, unsigned api_version, json_t **ret, GError **error);
+bool container_create(struct container_manager *manager, const char *name, const char *platform, const json_t *body,
+                      unsigned api_version, json_t **ret, GError **error);
 /* The same for a builder's step: its upper directory is never synced to disk. */
 bool container_create_step(struct container_manager *manager, const json_t *body, json_t **ret, GError **error);
 /* NOT_MODIFIED when it runs already. */
 bool container_start(struct container_manager *manager, const char *container, const char *detach_keys, GError **error);
-bool container_stop(struct container_manager *manager, const char *container, const char *signal, int timeout_s /* -1: default */, struct cancel *cancel, GError **error);
-bool container_restart(struct container_manager *manager, const char *container, const char *signal, int timeout_s, struct cancel *cancel, GError **error);
+bool container_stop(struct container_manager *manager, const char *container, const char *signal, int timeout_s /* -1: default */,
+                    struct cancel *cancel, GError **error);
+bool container_restart(struct container_manager *manager, const char *container, const char *signal, int timeout_s,
+                       struct cancel *cancel, GError **error);
 bool container_kill(struct container_manager *manager, const char *container, const char *signal, GError **error);
 bool container_pause(struct container_manager *manager, const char *container, bool paused, GError **error);
 bool container_rename(struct container_manager *manager, const char *container, const char *new_name, GError **error);
 bool container_update(struct container_manager *manager, const char *container, const json_t *body, json_t **ret, GError **error);
 bool container_resize(struct container_manager *manager, const char *container, unsigned rows, unsigned cols, GError **error);
-bool container_remove(struct container_manager *manager, const char *container, bool force, bool volumes, bool link, GError **error);
-/* condition: "not-running" (or NULL, ""), "next-exit", "removed". A handle, so that the HTTP header can go out before the wait. → {"StatusCode", "Error"} */
+bool container_remove(struct container_manager *manager, const char *container, bool force, bool volumes, bool link,
+                      GError **error);
+/* condition: "not-running" (or NULL, ""), "next-exit", "removed". A handle, so that the HTTP header can go out before the wait. →
+ * {"StatusCode", "Error"} */
 struct container_waiter;
-bool container_wait_begin(struct container_manager *manager, const char *container, const char *condition, struct container_waiter **ret, GError **error);
-bool container_wait_finish(struct container_waiter *waiter, struct cancel *cancel, json_t **ret, GError **error); /* frees the waiter */
+bool container_wait_begin(struct container_manager *manager, const char *container, const char *condition,
+                          struct container_waiter **ret, GError **error);
+bool container_wait_finish(struct container_waiter *waiter, struct cancel *cancel, json_t **ret,
+                           GError **error); /* frees the waiter */
 
 /* ---- looking ---- */
 /* filters: the API's decoded filters object {"status": {"running": true}} or {"status": ["running"]}. */
-bool container_list(struct container_manager *manager, bool all, int limit, bool size, const json_t *filters, unsigned api_version, json_t **ret, GError **error);
-bool container_inspect(struct container_manager *manager, const char *container, bool size, unsigned api_version, json_t **ret, GError **error);
+bool container_list(struct container_manager *manager, bool all, int limit, bool size, const json_t *filters,
+                    unsigned api_version, json_t **ret, GError **error);
+bool container_inspect(struct container_manager *manager, const char *container, bool size, unsigned api_version, json_t **ret,
+                       GError **error);
 bool container_top(struct container_manager *manager, const char *container, const char *ps_args, json_t **ret, GError **error);
 bool container_stats(struct container_manager *manager, const char *container, json_t **ret, GError **error);
 bool container_changes(struct container_manager *manager, const char *container, json_t **ret, GError **error); /* docker diff */
@@ -71,40 +83,52 @@ struct container_attach_options {
     bool multiplex; /* false for a terminal, or where the client asked for raw */
     const char *detach_keys;
 };
-/* Hands the client's connection over (the fd is dup'ed; the shim then serves it). done_fd, when not NULL, gets an fd that turns readable (end of file) when the session ends: the caller's. */
-bool container_attach(struct container_manager *manager, const char *container, const struct container_attach_options *options, int connection, int *done_fd, GError **error);
+/* Hands the client's connection over (the fd is dup'ed; the shim then serves it). done_fd, when not NULL, gets an fd that turns
+ * readable (end of file) when the session ends: the caller's. */
+bool container_attach(struct container_manager *manager, const char *container, const struct container_attach_options *options,
+                      int connection, int *done_fd, GError **error);
 struct container_logs_options {
     bool use_stdout, use_stderr, follow, timestamps, multiplex, details;
     gint64 since_ns, until_ns; /* 0: none */
     gint64 tail;               /* -1: all */
 };
-bool container_logs(struct container_manager *manager, const char *container, const struct container_logs_options *options, struct byte_sink *sink, struct cancel *cancel, GError **error);
+bool container_logs(struct container_manager *manager, const char *container, const struct container_logs_options *options,
+                    struct byte_sink *sink, struct cancel *cancel, GError **error);
 
 /* ---- exec ---- */
-bool container_exec_create(struct container_manager *manager, const char *container, const json_t *body, json_t **ret, GError **error); /* → {"Id"} */
-/* body: {"Detach","Tty","ConsoleSize"}; connection -1 when detached. *ret_multiplex tells the caller which content type to announce; call container_exec_prepare first. */
-bool container_exec_prepare(struct container_manager *manager, const char *exec_id, const json_t *body, bool *ret_terminal, GError **error);
-bool container_exec_start(struct container_manager *manager, const char *exec_id, const json_t *body, int connection, int *done_fd, GError **error);
+bool container_exec_create(struct container_manager *manager, const char *container, const json_t *body, json_t **ret,
+                           GError **error); /* → {"Id"} */
+/* body: {"Detach","Tty","ConsoleSize"}; connection -1 when detached. *ret_multiplex tells the caller which content type to
+ * announce; call container_exec_prepare first. */
+bool container_exec_prepare(struct container_manager *manager, const char *exec_id, const json_t *body, bool *ret_terminal,
+                            GError **error);
+bool container_exec_start(struct container_manager *manager, const char *exec_id, const json_t *body, int connection,
+                          int *done_fd, GError **error);
 bool container_exec_resize(struct container_manager *manager, const char *exec_id, unsigned rows, unsigned cols, GError **error);
 bool container_exec_inspect(struct container_manager *manager, const char *exec_id, json_t **ret, GError **error);
 
 /* ---- content ---- */
-bool container_export(struct container_manager *manager, const char *container, struct byte_sink *sink, struct cancel *cancel, GError **error);
-/* Seals the upper directory and registers an image. reference may be NULL. changes: Dockerfile instructions already applied to config by the caller. */
+bool container_export(struct container_manager *manager, const char *container, struct byte_sink *sink, struct cancel *cancel,
+                      GError **error);
+/* Seals the upper directory and registers an image. reference may be NULL. changes: Dockerfile instructions already applied to
+ * config by the caller. */
 struct container_commit_options {
     const char *reference, *comment, *author;
-    const json_t *config;        /* the API's Config for the new image, or NULL: the container's merged with the image's */
-    const char *parent;          /* image id, NULL: the container's image */
-    const char *created_by;      /* history text; NULL: the container's command */
-    gint64 clamp_mtime;          /* -1: none */
+    const json_t *config;   /* the API's Config for the new image, or NULL: the container's merged with the image's */
+    const char *parent;     /* image id, NULL: the container's image */
+    const char *created_by; /* history text; NULL: the container's command */
+    gint64 clamp_mtime;     /* -1: none */
     bool pause;
 };
-bool container_commit(struct container_manager *manager, const char *container, const struct container_commit_options *options, struct image **ret, GError **error);
+bool container_commit(struct container_manager *manager, const char *container, const struct container_commit_options *options,
+                      struct image **ret, GError **error);
 /* cp: archives through an fd inside the root. */
-bool container_archive_stat(struct container_manager *manager, const char *container, const char *path, json_t **ret, GError **error);
-bool container_archive_get(struct container_manager *manager, const char *container, const char *path, struct byte_sink *sink, GError **error);
-bool container_archive_put(struct container_manager *manager, const char *container, const char *path, struct byte_source *source, bool no_overwrite_dir_non_dir, bool copy_uid_gid,
+bool container_archive_stat(struct container_manager *manager, const char *container, const char *path, json_t **ret,
+                            GError **error);
+bool container_archive_get(struct container_manager *manager, const char *container, const char *path, struct byte_sink *sink,
                            GError **error);
+bool container_archive_put(struct container_manager *manager, const char *container, const char *path, struct byte_source *source,
+                           bool no_overwrite_dir_non_dir, bool copy_uid_gid, GError **error);
 
 /* ---- housekeeping ---- */
 bool container_prune(struct container_manager *manager, const json_t *filters, json_t **ret, GError **error);

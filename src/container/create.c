@@ -23,7 +23,8 @@ static bool check_shared_network(const json_t *config, const json_t *host_config
         const char *key, *text;
     } conflicts[] = {
         { false, "Hostname", "conflicting options: hostname and the network mode" },
-        { true, "Links", "conflicting options: container type network can't be used with links. This would result in undefined behavior" },
+        { true, "Links",
+          "conflicting options: container type network can't be used with links. This would result in undefined behavior" },
         { true, "Dns", "conflicting options: dns and the network mode" },
         { true, "ExtraHosts", "conflicting options: custom host-to-IP mapping and the network mode" },
         { false, "MacAddress", "conflicting options: mac-address and the network mode" },
@@ -74,7 +75,8 @@ static bool complete(struct container_manager *manager, const char *id, json_t *
     }
     json_t *log = json_get_object(host_config, "LogConfig");
     if (!*json_get_string(log, "Type", "")) {
-        json_t *chosen = manager->log_config ? json_deep_copy(manager->log_config) : json_pack("{s:s, s:{}}", "Type", "json-file", "Config");
+        json_t *chosen =
+            manager->log_config ? json_deep_copy(manager->log_config) : json_pack("{s:s, s:{}}", "Type", "json-file", "Config");
         json_object_set_new(host_config, "LogConfig", chosen);
     } else if (!json_get_object(log, "Config")) {
         json_object_set_new(log, "Config", json_object());
@@ -107,7 +109,8 @@ static bool take_name(struct container *container, const char *name, GError **er
 {
     struct container_manager *manager = container->manager;
     if (name && *name) {
-        if (!container_check_name(name, error) || !table_reserve_name(manager, *name == '/' ? name + 1 : name, container->id, error))
+        if (!container_check_name(name, error) ||
+            !table_reserve_name(manager, *name == '/' ? name + 1 : name, container->id, error))
             return false;
         container->name = g_strdup(*name == '/' ? name + 1 : name);
         return true;
@@ -140,7 +143,8 @@ static bool create_named(struct container *container, json_t *config, json_t *ho
     return true;
 }
 
-static bool create(struct container_manager *manager, const char *name, const json_t *body, bool step, json_t **ret, GError **error)
+static bool create(struct container_manager *manager, const char *name, const json_t *body, bool step, json_t **ret,
+                   GError **error)
 {
     g_autoptr(json_t) config = NULL;
     g_autoptr(json_t) host_config = NULL;
@@ -150,8 +154,9 @@ static bool create(struct container_manager *manager, const char *name, const js
     container->created_ns = timestamp_now();
     if (name && *name && !container_check_name(name, error))
         return false;
-    if (!request_parse(body, &config, &host_config, &container->networking, error) || !request_validate(config, host_config, false, warnings, error) ||
-        !take_image(manager, container, config, error) || !complete(manager, container->id, config, host_config, error))
+    if (!request_parse(body, &config, &host_config, &container->networking, error) ||
+        !request_validate(config, host_config, false, warnings, error) || !take_image(manager, container, config, error) ||
+        !complete(manager, container->id, config, host_config, error))
         return false;
     if (!non_empty(config, "Entrypoint") && !non_empty(config, "Cmd"))
         return INVALID("No command specified");
@@ -166,8 +171,8 @@ static bool create(struct container_manager *manager, const char *name, const js
     return true;
 }
 
-bool container_create(struct container_manager *manager, const char *name, const char *platform, const json_t *body, unsigned api_version, json_t **ret,
-                      GError **error)
+bool container_create(struct container_manager *manager, const char *name, const char *platform, const json_t *body,
+                      unsigned api_version, json_t **ret, GError **error)
 {
     return create(manager, name, body, false, ret, error);
 }

@@ -43,9 +43,12 @@ static void add_device(GArray *devices, const char *host, const char *path, cons
 }
 
 /* All nodes below a directory, under the same names below target. host names the rule that they fall under. */
-static void add_directory(GArray *devices, const char *directory, const char *target, const char *host, bool privileged, unsigned depth)
+static void add_directory(GArray *devices, const char *directory, const char *target, const char *host, bool privileged,
+                          unsigned depth)
 {
-    static const char *const skipped[] = { "pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx", NULL };
+    static const char *const skipped[] = {
+        "pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx", NULL
+    };
     DIR *stream = depth < DEPTH_MAX ? opendir(directory) : NULL;
     if (!stream)
         return;
@@ -71,17 +74,21 @@ bool devices_collect(const json_t *host_config, GArray *devices, GError **error)
     json_t *value;
     if (json_get_bool(host_config, "Privileged", false))
         add_directory(devices, "/dev", "/dev", NULL, true, 0);
-    json_array_foreach (json_get_array(host_config, "Devices"), i, value) {
+    json_array_foreach(json_get_array(host_config, "Devices"), i, value)
+    {
         const char *host = json_get_string(value, "PathOnHost", ""), *path = json_get_string(value, "PathInContainer", "");
         struct stat st;
         if (*host != '/' || stat(host, &st) < 0)
-            return error_set(error, TARE_ERROR_INVALID, "error gathering device information while adding custom device \"%s\": no such file or directory", host);
+            return error_set(error, TARE_ERROR_INVALID,
+                             "error gathering device information while adding custom device \"%s\": no such file or directory",
+                             host);
         if (S_ISDIR(st.st_mode))
             add_directory(devices, host, *path ? path : host, host, false, 0);
         else if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode))
             add_device(devices, host, *path ? path : host, &st);
         else
-            return error_set(error, TARE_ERROR_INVALID, "error gathering device information while adding custom device \"%s\": not a device node", host);
+            return error_set(error, TARE_ERROR_INVALID,
+                             "error gathering device information while adding custom device \"%s\": not a device node", host);
     }
     return true;
 }

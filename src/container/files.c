@@ -1,4 +1,5 @@
-/* Directories and small files of a container: its state and run directories, hosts, hostname, resolv.conf, and the layer of mount points under every image. */
+/* Directories and small files of a container: its state and run directories, hosts, hostname, resolv.conf, and the layer of mount
+ * points under every image. */
 #include "container/container-internal.h"
 
 #include "base/file.h"
@@ -63,7 +64,8 @@ bool container_make_directories(struct container *container, struct layer_stack 
     }
     if (mkdirat(state, "work", 0700) < 0 && errno != EEXIST)
         return error_set_errno(error, errno, "make work directory");
-    /* A volatile overlay marks its work directory and refuses a second mount: nothing was lost here, since the machine has not crashed. */
+    /* A volatile overlay marks its work directory and refuses a second mount: nothing was lost here, since the machine has not
+     * crashed. */
     if (container->is_volatile && unlinkat(state, "work/work/incompat/volatile", AT_REMOVEDIR) < 0 && errno != ENOENT)
         return error_set_errno(error, errno, "clear work directory");
     return true;
@@ -91,11 +93,11 @@ bool files_write(struct container *container, const struct network_endpoint *end
     g_auto(GStrv) search = json_string_array(json_get_array(host_config, "DnsSearch"));
     g_auto(GStrv) options = json_string_array(json_get_array(host_config, "DnsOptions"));
     g_autofree char *hosts = network_hosts_file(endpoint, hostname, domain, (const char *const *)extra_hosts);
-    g_autofree char *resolv = network_resolv_conf(container->manager->networks, (const char *const *)dns, (const char *const *)search,
-                                                  (const char *const *)options, host_network);
+    g_autofree char *resolv = network_resolv_conf(container->manager->networks, (const char *const *)dns,
+                                                  (const char *const *)search, (const char *const *)options, host_network);
     g_autofd int directory = dir_make(container->manager->run_fd, container->id, 0700, error);
-    return directory >= 0 && write_small(directory, "hosts", hosts, error) && write_small(directory, "hostname", hostname_line, error) &&
-           write_small(directory, "resolv.conf", resolv, error);
+    return directory >= 0 && write_small(directory, "hosts", hosts, error) &&
+           write_small(directory, "hostname", hostname_line, error) && write_small(directory, "resolv.conf", resolv, error);
 }
 
 /* ---- /dev/shm that others may join ---- */
@@ -125,8 +127,8 @@ void files_remove_run(struct container *container)
 
 /* ---- the layer of mount points ---- */
 
-/* Lies under all images: what an image has itself wins, and what it lacks is there to be mounted on, without a trace in the container's own layer. As Docker's
- * init layer, but one for all. */
+/* Lies under all images: what an image has itself wins, and what it lacks is there to be mounted on, without a trace in the
+ * container's own layer. As Docker's init layer, but one for all. */
 bool init_layer_open(struct container_manager *manager, GError **error)
 {
     static const char *const directories[] = { "dev", "dev/pts", "dev/shm", "etc", "proc", "sys" };

@@ -18,10 +18,11 @@ static json_t *state_object(const struct container *container)
 {
     const struct container_state *state = &container->state;
     bool running = container_is_running(state);
-    json_t *object = json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:i, s:i, s:s}", "Status", container_status_name(state->status), "Running", running, "Paused",
-                               state->status == CONTAINER_PAUSED, "Restarting", state->status == CONTAINER_RESTARTING, "OOMKilled", state->oom_killed, "Dead",
-                               state->status == CONTAINER_DEAD, "Pid", running ? (int)state->pid : 0, "ExitCode", state->exit_code, "Error",
-                               container->error ? container->error : "");
+    json_t *object =
+        json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:i, s:i, s:s}", "Status", container_status_name(state->status), "Running",
+                  running, "Paused", state->status == CONTAINER_PAUSED, "Restarting", state->status == CONTAINER_RESTARTING,
+                  "OOMKilled", state->oom_killed, "Dead", state->status == CONTAINER_DEAD, "Pid", running ? (int)state->pid : 0,
+                  "ExitCode", state->exit_code, "Error", container->error ? container->error : "");
     set_time(object, "StartedAt", state->started_at);
     set_time(object, "FinishedAt", state->finished_at);
     if (container->health)
@@ -96,13 +97,13 @@ static void adjust_to_version(json_t *object, unsigned minor)
     if (minor >= 44) {
         const char *name;
         json_t *network;
-        json_object_foreach (json_object_get(settings, "Networks"), name, network)
-            if (!json_object_get(network, "DNSNames"))
-                json_object_set_new(network, "DNSNames", json_null());
+        json_object_foreach(json_object_get(settings, "Networks"), name, network) if (!json_object_get(network, "DNSNames"))
+            json_object_set_new(network, "DNSNames", json_null());
     }
 }
 
-bool container_inspect(struct container_manager *manager, const char *name, bool size, unsigned api_version, json_t **ret, GError **error)
+bool container_inspect(struct container_manager *manager, const char *name, bool size, unsigned api_version, json_t **ret,
+                       GError **error)
 {
     autocontainer container = container_find(manager, name, error);
     if (!container)

@@ -6,15 +6,13 @@
 
 #include <string.h>
 
-bool container_sizes(struct container *container, guint64 *ret_rw, guint64 *ret_root);
-
 /* What one list request asks for, its values checked once. */
 struct list_request {
     struct container_manager *manager;
     const json_t *filters;
     bool all, size, has_task, is_task;
     unsigned minor;
-    char **exited;     /* numbers as texts */
+    char **exited;      /* numbers as texts */
     GHashTable *images; /* ids that "ancestor" names, or NULL */
     char *before, *since;
 };
@@ -27,12 +25,12 @@ static void request_clear(struct list_request *request)
     g_clear_pointer(&request->images, g_hash_table_unref);
 }
 
-static bool check_values(const json_t *filters, const char *key, const char *const *known, const char *text, GError **error)
+static bool check_values(const json_t *filters, const char *key, const char *const *known, const char *before, GError **error)
 {
     g_auto(GStrv) values = filter_values(filters, key);
     for (char **value = values; *value; value++)
         if (!g_strv_contains(known, *value))
-            return error_set(error, TARE_ERROR_INVALID, text, *value);
+            return error_set(error, TARE_ERROR_INVALID, "%s%s%s", before, *value, strchr(before, '\'') ? "'" : "");
     return true;
 }
 
@@ -70,7 +68,8 @@ static bool resolve_ancestors(struct list_request *request, GError **error)
         grew = false;
         for (guint i = 0; i < all->len; i++) {
             const struct image *image = all->pdata[i];
-            if (image->parent && g_hash_table_contains(request->images, image->parent) && !g_hash_table_contains(request->images, image->id))
+            if (image->parent && g_hash_table_contains(request->images, image->parent) &&
+                !g_hash_table_contains(request->images, image->id))
                 grew = g_hash_table_add(request->images, g_strdup(image->id));
         }
     }
@@ -80,13 +79,14 @@ static bool resolve_ancestors(struct list_request *request, GError **error)
 
 static bool prepare(struct list_request *request, GError **error)
 {
-    static const char *const accepted[] = { "ancestor", "before", "exited", "id", "isolation", "label", "name", "status", "health", "since", "volume",
-                                            "network",  "is-task", "publish", "expose", NULL };
+    static const char *const accepted[] = { "ancestor", "before", "exited", "id",      "isolation", "label",   "name",   "status",
+                                            "health",   "since",  "volume", "network", "is-task",   "publish", "expose", NULL };
     static const char *const statuses[] = { "paused", "restarting", "removing", "running", "dead", "created", "exited", NULL };
     static const char *const healths[] = { "none", "starting", "healthy", "unhealthy", NULL };
     gint64 ignored;
-    if (!filter_validate(request->filters, accepted, error) || !check_values(request->filters, "status", statuses, "Invalid filter 'status=%s'", error) ||
-        !check_values(request->filters, "health", healths, "Unrecognised filter value for health: %s", error))
+    if (!filter_validate(request->filters, accepted, error) ||
+        !check_values(request->filters, "status", statuses, "Invalid filter 'status=", error) ||
+        !check_values(request->filters, "health", healths, "Unrecognised filter value for health: ", error))
         return false;
     request->exited = filter_values(request->filters, "exited");
     for (char **value = request->exited; *value; value++)
@@ -96,8 +96,8 @@ static bool prepare(struct list_request *request, GError **error)
         request->all = true;
     request->has_task = filter_has(request->filters, "is-task");
     return filter_bool(request->filters, "is-task", false, &request->is_task, error) &&
-           reference_point(request, "before", &request->before, error) && reference_point(request, "since", &request->since, error) &&
-           resolve_ancestors(request, error);
+           reference_point(request, "before", &request->before, error) &&
+           reference_point(request, "since", &request->since, error) && resolve_ancestors(request, error);
 }
 
 /* ---- matching ---- */
@@ -108,10 +108,11 @@ static bool matches_volume(const struct list_request *request, const json_t *mou
     json_t *mount;
     if (!filter_has(request->filters, "volume"))
         return true;
-    json_array_foreach ((json_t *)mounts, i, mount)
-        if (filter_matches_exactly(request->filters, "volume", json_get_string(mount, "Destination", "")) ||
-            filter_matches_exactly(request->filters, "volume", json_get_string(mount, "Name", json_get_string(mount, "Source", ""))))
-            return true;
+    json_array_foreach(
+        (json_t *)mounts, i,
+        mount) if (filter_matches_exactly(request->filters, "volume", json_get_string(mount, "Destination", "")) ||
+                   filter_matches_exactly(request->filters, "volume",
+                                          json_get_string(mount, "Name", json_get_string(mount, "Source", "")))) return true;
     return false;
 }
 
@@ -122,9 +123,8 @@ static bool matches_network(const struct list_request *request, struct container
     g_autoptr(json_t) settings = network_settings(container, host_config, true);
     const char *name;
     json_t *ignored;
-    json_object_foreach (json_object_get(settings, "Networks"), name, ignored)
-        if (filter_matches_exactly(request->filters, "network", name))
-            return true;
+    json_object_foreach(json_object_get(settings, "Networks"), name,
+                        ignored) if (filter_matches_exactly(request->filters, "network", name)) return true;
     return false;
 }
 
@@ -139,7 +139,8 @@ static bool port_in(const char *text, unsigned port, const char *protocol)
         return false;
     if (dash)
         *dash++ = '\0';
-    return parse_uint(range, 65535, &low) && (!dash ? (high = low, true) : parse_uint(dash, 65535, &high)) && low <= port && port <= high;
+    return parse_uint(range, 65535, &low) && (!dash ? (high = low, true) : parse_uint(dash, 65535, &high)) && low <= port &&
+           port <= high;
 }
 
 static bool matches_ports(const struct list_request *request, struct container *container, const json_t *host_config)
@@ -151,7 +152,8 @@ static bool matches_ports(const struct list_request *request, struct container *
     if (!publish[0] && !expose[0])
         return true;
     g_autoptr(json_t) ports = network_ports_summary(container, host_config);
-    json_array_foreach (ports, i, port) {
+    json_array_foreach(ports, i, port)
+    {
         const char *protocol = json_get_string(port, "Type", "");
         for (char **value = publish; *value; value++)
             if (port_in(*value, json_get_int(port, "PublicPort", 0), protocol))
@@ -176,8 +178,8 @@ static const char *health_of(const json_t *health)
     return json_get_string(health, "Status", "none");
 }
 
-static bool matches(const struct list_request *request, struct container *container, const struct container_state *state, const char *name,
-                    const json_t *host_config, const json_t *health)
+static bool matches(const struct list_request *request, struct container *container, const struct container_state *state,
+                    const char *name, const json_t *host_config, const json_t *health)
 {
     g_autofree char *slashed = g_strconcat("/", name, NULL);
     const json_t *labels = json_get_object(container->config, "Labels");
@@ -189,13 +191,13 @@ static bool matches(const struct list_request *request, struct container *contai
            filter_matches_labels(request->filters, labels) && matches_exit(request, state) &&
            filter_matches_exactly(request->filters, "status", container_status_name(state->status)) &&
            filter_matches_exactly(request->filters, "health", health_of(health)) && matches_volume(request, container->mounts) &&
-           (!request->images || g_hash_table_contains(request->images, container->image_id)) && matches_network(request, container, host_config) &&
-           matches_ports(request, container, host_config);
+           (!request->images || g_hash_table_contains(request->images, container->image_id)) &&
+           matches_network(request, container, host_config) && matches_ports(request, container, host_config);
 }
 
 /* ---- summaries ---- */
 
-char *container_status_text(const struct container_state *state, const json_t *health)
+static char *container_status_text(const struct container_state *state, const json_t *health)
 {
     gint64 now = timestamp_now();
     g_autofree char *since_start = duration_human(now - state->started_at);
@@ -230,7 +232,8 @@ static char *command_text(const json_t *config)
     for (size_t k = 0; k < G_N_ELEMENTS(keys); k++) {
         size_t i;
         json_t *value;
-        json_array_foreach (json_get_array(config, keys[k]), i, value) {
+        json_array_foreach(json_get_array(config, keys[k]), i, value)
+        {
             const char *argument = json_string_value(value);
             if (!first)
                 g_string_append_c(text, ' ');
@@ -259,17 +262,18 @@ static char *image_text(struct container_manager *manager, const struct containe
     return g_strdup(same ? name : container->image_id);
 }
 
-static json_t *summary(const struct list_request *request, struct container *container, const struct container_state *state, const char *name,
-                       const json_t *host_config, const json_t *health)
+static json_t *summary(const struct list_request *request, struct container *container, const struct container_state *state,
+                       const char *name, const json_t *host_config, const json_t *health)
 {
     g_autofree char *slashed = g_strconcat("/", name, NULL);
     g_autofree char *command = command_text(container->config);
     g_autofree char *image = image_text(request->manager, container);
     g_autofree char *status = container_status_text(state, health);
     json_t *labels = json_get_object(container->config, "Labels");
-    json_t *object = json_pack("{s:s, s:[s], s:s, s:s, s:o, s:I, s:o}", "Id", container->id, "Names", slashed, "Image", image, "ImageID", container->image_id,
-                               "Command", json_string_lossy(command), "Created", (json_int_t)(container->created_ns / 1000000000), "Ports",
-                               network_ports_summary(container, host_config));
+    json_t *object =
+        json_pack("{s:s, s:[s], s:s, s:s, s:o, s:I, s:o}", "Id", container->id, "Names", slashed, "Image", image, "ImageID",
+                  container->image_id, "Command", json_string_lossy(command), "Created",
+                  (json_int_t)(container->created_ns / 1000000000), "Ports", network_ports_summary(container, host_config));
     if (request->size) {
         guint64 rw, root;
         container_sizes(container, &rw, &root);
@@ -280,7 +284,8 @@ static json_t *summary(const struct list_request *request, struct container *con
     json_object_set_new(object, "Labels", labels ? json_incref(labels) : json_object());
     json_object_set_new(object, "State", json_string(container_status_name(state->status)));
     json_object_set_new(object, "Status", json_string(status));
-    json_object_set_new(object, "HostConfig", json_pack("{s:s}", "NetworkMode", json_get_string(host_config, "NetworkMode", "default")));
+    json_object_set_new(object, "HostConfig",
+                        json_pack("{s:s}", "NetworkMode", json_get_string(host_config, "NetworkMode", "default")));
     json_object_set_new(object, "NetworkSettings", network_settings(container, host_config, true));
     json_object_set_new(object, "Mounts", mounts_public(container->mounts));
     return object;
@@ -300,9 +305,12 @@ static bool consider(const struct list_request *request, struct container *conta
     return true;
 }
 
-bool container_list(struct container_manager *manager, bool all, int limit, bool size, const json_t *filters, unsigned api_version, json_t **ret, GError **error)
+bool container_list(struct container_manager *manager, bool all, int limit, bool size, const json_t *filters,
+                    unsigned api_version, json_t **ret, GError **error)
 {
-    struct list_request request = { .manager = manager, .filters = filters, .all = all || limit > 0, .size = size, .minor = api_version % 100 };
+    struct list_request request = {
+        .manager = manager, .filters = filters, .all = all || limit > 0, .size = size, .minor = api_version % 100
+    };
     if (!prepare(&request, error)) {
         request_clear(&request);
         return false;

@@ -13,6 +13,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
 #ifndef CGROUP2_SUPER_MAGIC
 #define CGROUP2_SUPER_MAGIC 0x63677270
 #endif
@@ -121,7 +124,8 @@ bool container_manager_open(const struct container_manager_options *options, str
     struct container_manager *manager = manager_new(options);
     manager->init_layer_fd = -1;
     if (!open_directories(manager, error) || !open_shim(manager, error) || !records_migrate(manager->database, error) ||
-        !init_layer_open(manager, error) || !records_load(manager, error) || !monitor_open(manager, error) || !containers_recover(manager, error)) {
+        !init_layer_open(manager, error) || !records_load(manager, error) || !monitor_open(manager, error) ||
+        !containers_recover(manager, error)) {
         container_manager_close(manager);
         return false;
     }
@@ -134,6 +138,8 @@ void container_manager_close(struct container_manager *manager)
 {
     if (!manager)
         return;
+    if (manager->starter)
+        g_thread_join(manager->starter);
     monitor_close(manager);
     image_store_set_user_check(manager->images, NULL, NULL);
     g_hash_table_unref(manager->by_id);
@@ -146,8 +152,9 @@ void container_manager_close(struct container_manager *manager)
     fd_close(manager->shim_fd);
     json_decref(manager->default_ulimits);
     json_decref(manager->log_config);
-    char *const texts[] = { manager->data_root,    manager->run_root,      manager->containers_dir,  manager->run_dir,          manager->shim_program,
-                            manager->init_program, manager->cgroup_parent, manager->default_runtime, manager->default_shm_size, manager->init_layer_path };
+    char *const texts[] = { manager->data_root,        manager->run_root,       manager->containers_dir, manager->run_dir,
+                            manager->shim_program,     manager->init_program,   manager->cgroup_parent,  manager->default_runtime,
+                            manager->default_shm_size, manager->init_layer_path };
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(texts[i]);
     g_mutex_clear(&manager->table_lock);

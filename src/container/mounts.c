@@ -1,5 +1,5 @@
-/* A container's mount points: from Binds, Mounts, VolumesFrom and the config's Volumes. Each is an object as inspect shows it, plus members of our own that begin
- * with "_" and are left out there. */
+/* A container's mount points: from Binds, Mounts, VolumesFrom and the config's Volumes. Each is an object as inspect shows it,
+ * plus members of our own that begin with "_" and are left out there. */
 #include "container/container-internal.h"
 
 #include "base/file.h"
@@ -37,12 +37,12 @@ static json_t *find_destination(const json_t *mounts, const char *destination, s
 {
     size_t i;
     json_t *mount;
-    json_array_foreach ((json_t *)mounts, i, mount)
-        if (!strcmp(json_get_string(mount, "Destination", ""), destination)) {
-            if (ret_index)
-                *ret_index = i;
-            return mount;
-        }
+    json_array_foreach((json_t *)mounts, i, mount) if (!strcmp(json_get_string(mount, "Destination", ""), destination))
+    {
+        if (ret_index)
+            *ret_index = i;
+        return mount;
+    }
     return NULL;
 }
 
@@ -74,8 +74,8 @@ static json_t *volume_mount(const char *name, const char *destination, const cha
 
 static json_t *bind_mount(const char *source, const char *destination, const char *mode, bool writable, const char *propagation)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "Type", "bind", "Source", source, "Destination", destination, "Mode", mode, "RW", writable, "Propagation",
-                     *propagation ? propagation : "rprivate");
+    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "Type", "bind", "Source", source, "Destination", destination, "Mode", mode,
+                     "RW", writable, "Propagation", *propagation ? propagation : "rprivate");
 }
 
 /* ---- -v ---- */
@@ -119,7 +119,8 @@ static bool parse_bind(const char *text, json_t **ret, GError **error)
     const char *target = n == 1 ? parts[0] : parts[1], *source = n == 1 ? NULL : parts[0];
     bool is_bind = source && *source == '/';
     if (!check_target(target, error)) {
-        g_prefix_error(error, "invalid volume specification: '%s': invalid mount config for type \"%s\": ", text, is_bind ? "bind" : "volume");
+        g_prefix_error(error, "invalid volume specification: '%s': invalid mount config for type \"%s\": ", text,
+                       is_bind ? "bind" : "volume");
         return false;
     }
     g_autofree char *destination = mounts_clean_path(target);
@@ -196,8 +197,9 @@ static bool parse_tmpfs_mount(const json_t *mount, const char *destination, json
         g_string_append_printf(data, ",mode=%o", (unsigned)mode);
     if (size)
         g_string_append_printf(data, ",size=%" G_GINT64_FORMAT, size);
-    *ret = json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:s}", "Type", "tmpfs", "Source", "", "Destination", destination, "Mode", "", "RW",
-                     !json_get_bool(mount, "ReadOnly", false), "Propagation", "", "_Options", data->len ? data->str + 1 : "");
+    *ret =
+        json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:s}", "Type", "tmpfs", "Source", "", "Destination", destination, "Mode", "",
+                  "RW", !json_get_bool(mount, "ReadOnly", false), "Propagation", "", "_Options", data->len ? data->str + 1 : "");
     return true;
 }
 
@@ -236,7 +238,8 @@ static bool add_volumes_from(struct container_manager *manager, json_t *mounts, 
     autocontainer other = container_find(manager, name, error);
     if (!other)
         return false;
-    json_array_foreach (other->mounts, i, mount) {
+    json_array_foreach(other->mounts, i, mount)
+    {
         json_t *copy = json_deep_copy(mount);
         if (mode.read_only)
             json_object_set_new(copy, "RW", json_false());
@@ -264,29 +267,30 @@ static bool add_own(json_t *mounts, size_t n_inherited, json_t *mount, GError **
     return false;
 }
 
-static bool collect(struct container_manager *manager, const json_t *config, const json_t *host_config, json_t *mounts, GError **error)
+static bool collect(struct container_manager *manager, const json_t *config, const json_t *host_config, json_t *mounts,
+                    GError **error)
 {
     size_t i;
     json_t *value, *mount;
     const char *path;
-    json_array_foreach (json_get_array(host_config, "VolumesFrom"), i, value)
-        if (!add_volumes_from(manager, mounts, json_string_value(value), error))
-            return false;
+    json_array_foreach(json_get_array(host_config, "VolumesFrom"), i,
+                       value) if (!add_volumes_from(manager, mounts, json_string_value(value), error)) return false;
     size_t n_inherited = json_array_size(mounts);
-    json_array_foreach (json_get_array(host_config, "Binds"), i, value)
-        if (!parse_bind(json_string_value(value), &mount, error) || !add_own(mounts, n_inherited, mount, error))
-            return false;
-    json_array_foreach (json_get_array(host_config, "Mounts"), i, value)
-        if (!parse_mount(value, &mount, error) || !add_own(mounts, n_inherited, mount, error))
-            return false;
-    json_object_foreach (json_get_object(host_config, "Tmpfs"), path, value) {
+    json_array_foreach(json_get_array(host_config, "Binds"), i,
+                       value) if (!parse_bind(json_string_value(value), &mount, error) ||
+                                  !add_own(mounts, n_inherited, mount, error)) return false;
+    json_array_foreach(json_get_array(host_config, "Mounts"), i,
+                       value) if (!parse_mount(value, &mount, error) || !add_own(mounts, n_inherited, mount, error)) return false;
+    json_object_foreach(json_get_object(host_config, "Tmpfs"), path, value)
+    {
         if (!check_target(path, error))
             return false;
         g_autofree char *clean = mounts_clean_path(path);
         if (find_destination(mounts, clean, NULL))
             return INVALID("Duplicate mount point: %s", clean);
     }
-    json_object_foreach (json_get_object(config, "Volumes"), path, value) {
+    json_object_foreach(json_get_object(config, "Volumes"), path, value)
+    {
         if (!check_target(path, error)) {
             g_prefix_error(error, "invalid volume specification: '%s': invalid mount config for type \"volume\": ", path);
             return false;
@@ -340,7 +344,8 @@ static bool acquire_volumes(struct container *container, json_t *mounts, GError 
     g_autofd int image_root = -1;
     size_t i;
     json_t *mount;
-    json_array_foreach (mounts, i, mount) {
+    json_array_foreach(mounts, i, mount)
+    {
         if (strcmp(json_get_string(mount, "Type", ""), "volume"))
             continue;
         const struct volume_request request = {
@@ -381,7 +386,8 @@ bool mounts_check(struct container *container, GError **error)
 {
     size_t i;
     json_t *mount;
-    json_array_foreach (container->mounts, i, mount) {
+    json_array_foreach(container->mounts, i, mount)
+    {
         const char *source = json_get_string(mount, "Source", "");
         struct stat st;
         if (strcmp(json_get_string(mount, "Type", ""), "bind") || stat(source, &st) == 0)
@@ -403,11 +409,10 @@ json_t *mounts_public(const json_t *mounts)
     size_t i;
     json_t *mount, *value;
     const char *key;
-    json_array_foreach ((json_t *)mounts, i, mount) {
+    json_array_foreach((json_t *)mounts, i, mount)
+    {
         json_t *shown = json_object();
-        json_object_foreach (mount, key, value)
-            if (*key != '_')
-                json_object_set(shown, key, value);
+        json_object_foreach(mount, key, value) if (*key != '_') json_object_set(shown, key, value);
         json_array_append_new(list, shown);
     }
     return list;

@@ -12,12 +12,14 @@ static const char *network_name(const json_t *host_config)
 
 static json_t *endpoint_settings(const struct network_endpoint *endpoint, const json_t *requested, bool is_bridge)
 {
-    json_t *ipam = json_get_object(requested, "IPAMConfig"), *aliases = json_get_array(requested, "Aliases"), *links = json_get_array(requested, "Links");
-    return json_pack("{s:O, s:O, s:O, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:i, s:s, s:n}", "IPAMConfig", ipam ? ipam : json_null(), "Links",
-                     links ? links : json_null(), "Aliases", aliases ? aliases : json_null(), "NetworkID", "", "EndpointID",
-                     endpoint && is_bridge ? endpoint->endpoint_id : "", "Gateway", endpoint && is_bridge ? endpoint->gateway : "", "IPAddress",
-                     endpoint && is_bridge ? endpoint->ip : "", "IPPrefixLen", endpoint && is_bridge ? (int)endpoint->prefix : 0, "IPv6Gateway", "",
-                     "GlobalIPv6Address", "", "GlobalIPv6PrefixLen", 0, "MacAddress", endpoint && is_bridge ? endpoint->mac : "", "DriverOpts");
+    json_t *ipam = json_get_object(requested, "IPAMConfig"), *aliases = json_get_array(requested, "Aliases"),
+           *links = json_get_array(requested, "Links");
+    return json_pack("{s:O, s:O, s:O, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:i, s:s, s:n}", "IPAMConfig", ipam ? ipam : json_null(),
+                     "Links", links ? links : json_null(), "Aliases", aliases ? aliases : json_null(), "NetworkID", "",
+                     "EndpointID", endpoint && is_bridge ? endpoint->endpoint_id : "", "Gateway",
+                     endpoint && is_bridge ? endpoint->gateway : "", "IPAddress", endpoint && is_bridge ? endpoint->ip : "",
+                     "IPPrefixLen", endpoint && is_bridge ? (int)endpoint->prefix : 0, "IPv6Gateway", "", "GlobalIPv6Address", "",
+                     "GlobalIPv6PrefixLen", 0, "MacAddress", endpoint && is_bridge ? endpoint->mac : "", "DriverOpts");
 }
 
 static struct network_endpoint *current_endpoint(struct container *container)
@@ -43,7 +45,7 @@ static json_t *ports_object(const struct container *container, const struct netw
     const char *key;
     if (!endpoint)
         return ports;
-    json_object_foreach (json_get_object(container->config, "ExposedPorts"), key, ignored)
+    json_object_foreach(json_get_object(container->config, "ExposedPorts"), key, ignored)
         json_object_set_new(ports, key, json_null());
     for (guint i = 0; i < endpoint->ports->len; i++) {
         const struct network_port *port = &g_array_index(endpoint->ports, struct network_port, i);
@@ -63,7 +65,8 @@ static json_t *ports_object(const struct container *container, const struct netw
     return ports;
 }
 
-static json_t *networks_object(const struct container *container, const json_t *host_config, const struct network_endpoint *endpoint)
+static json_t *networks_object(const struct container *container, const json_t *host_config,
+                               const struct network_endpoint *endpoint)
 {
     const char *name = network_name(host_config);
     if (g_str_has_prefix(name, "container:"))
@@ -82,12 +85,14 @@ json_t *network_settings(struct container *container, const json_t *host_config,
         settings = json_pack("{s:o}", "Networks", networks);
     } else {
         bool there = endpoint && *endpoint->ip;
-        settings = json_pack("{s:s, s:s, s:b, s:s, s:i, s:o, s:s, s:n, s:n, s:s, s:s, s:s, s:i, s:s, s:i, s:s, s:s, s:o}", "Bridge", "", "SandboxID",
-                             endpoint ? endpoint->sandbox_id : "", "HairpinMode", false, "LinkLocalIPv6Address", "", "LinkLocalIPv6PrefixLen", 0, "Ports",
-                             ports_object(container, endpoint), "SandboxKey", endpoint && endpoint->sandbox_key ? endpoint->sandbox_key : "",
-                             "SecondaryIPAddresses", "SecondaryIPv6Addresses", "EndpointID", there ? endpoint->endpoint_id : "", "Gateway",
-                             there ? endpoint->gateway : "", "GlobalIPv6Address", "", "GlobalIPv6PrefixLen", 0, "IPAddress", there ? endpoint->ip : "",
-                             "IPPrefixLen", there ? (int)endpoint->prefix : 0, "IPv6Gateway", "", "MacAddress", there ? endpoint->mac : "", "Networks", networks);
+        settings = json_pack("{s:s, s:s, s:b, s:s, s:i, s:o, s:s, s:n, s:n, s:s, s:s, s:s, s:i, s:s, s:i, s:s, s:s, s:o}",
+                             "Bridge", "", "SandboxID", endpoint ? endpoint->sandbox_id : "", "HairpinMode", false,
+                             "LinkLocalIPv6Address", "", "LinkLocalIPv6PrefixLen", 0, "Ports", ports_object(container, endpoint),
+                             "SandboxKey", endpoint && endpoint->sandbox_key ? endpoint->sandbox_key : "", "SecondaryIPAddresses",
+                             "SecondaryIPv6Addresses", "EndpointID", there ? endpoint->endpoint_id : "", "Gateway",
+                             there ? endpoint->gateway : "", "GlobalIPv6Address", "", "GlobalIPv6PrefixLen", 0, "IPAddress",
+                             there ? endpoint->ip : "", "IPPrefixLen", there ? (int)endpoint->prefix : 0, "IPv6Gateway", "",
+                             "MacAddress", there ? endpoint->mac : "", "Networks", networks);
     }
     if (endpoint)
         network_endpoint_free(endpoint);
@@ -124,12 +129,13 @@ json_t *network_ports_summary(struct container *container, const json_t *host_co
     guint16 number;
     if (!endpoint)
         return list;
-    json_object_foreach (json_get_object(container->config, "ExposedPorts"), key, ignored)
-        if (spec_parse_port(key, &number, &protocol, NULL) && !is_bound(endpoint, number, protocol))
-            json_array_append_new(list, summary_port(NULL, number, 0, protocol));
+    json_object_foreach(json_get_object(container->config, "ExposedPorts"), key,
+                        ignored) if (spec_parse_port(key, &number, &protocol, NULL) && !is_bound(endpoint, number, protocol))
+        json_array_append_new(list, summary_port(NULL, number, 0, protocol));
     for (guint i = 0; i < endpoint->ports->len; i++) {
         const struct network_port *port = &g_array_index(endpoint->ports, struct network_port, i);
-        json_array_append_new(list, summary_port(*port->host_ip ? port->host_ip : "0.0.0.0", port->container_port, port->host_port, port->protocol));
+        json_array_append_new(list, summary_port(*port->host_ip ? port->host_ip : "0.0.0.0", port->container_port,
+                                                 port->host_port, port->protocol));
         if (!*port->host_ip)
             json_array_append_new(list, summary_port("::", port->container_port, port->host_port, port->protocol));
     }

@@ -6,9 +6,12 @@
 static const char *const schema[] = {
     "CREATE TABLE container ("
     "  id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image TEXT NOT NULL, diff_ids TEXT NOT NULL, created INTEGER NOT NULL,"
-    "  config TEXT NOT NULL, host_config TEXT NOT NULL, networking TEXT NOT NULL, mounts TEXT NOT NULL, volatile INTEGER NOT NULL,"
-    "  status INTEGER NOT NULL, exit_code INTEGER NOT NULL, started INTEGER NOT NULL, finished INTEGER NOT NULL, oom_killed INTEGER NOT NULL,"
-    "  restart_count INTEGER NOT NULL, stopped_by_user INTEGER NOT NULL, has_been_started INTEGER NOT NULL, error TEXT, endpoint TEXT"
+    "  config TEXT NOT NULL, host_config TEXT NOT NULL, networking TEXT NOT NULL, mounts TEXT NOT NULL, volatile INTEGER NOT "
+    "NULL,"
+    "  status INTEGER NOT NULL, exit_code INTEGER NOT NULL, started INTEGER NOT NULL, finished INTEGER NOT NULL, oom_killed "
+    "INTEGER NOT NULL,"
+    "  restart_count INTEGER NOT NULL, stopped_by_user INTEGER NOT NULL, has_been_started INTEGER NOT NULL, error TEXT, endpoint "
+    "TEXT"
     ") WITHOUT ROWID;",
 };
 
@@ -25,11 +28,12 @@ bool record_insert(struct container *container, GError **error)
     g_autofree char *mounts = json_text(container->mounts);
     g_autofree char *diff_ids = g_strjoinv(" ", container->diff_ids);
     return database_run(container->manager->database, error,
-                        "INSERT INTO container (id, name, image, diff_ids, created, config, host_config, networking, mounts, volatile, status, exit_code, started,"
+                        "INSERT INTO container (id, name, image, diff_ids, created, config, host_config, networking, mounts, "
+                        "volatile, status, exit_code, started,"
                         " finished, oom_killed, restart_count, stopped_by_user, has_been_started, error, endpoint)"
                         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL)",
-                        "ssssissssi", container->id, container->name, container->image_id, diff_ids, container->created_ns, config, host_config, networking,
-                        mounts, (gint64)container->is_volatile);
+                        "ssssissssi", container->id, container->name, container->image_id, diff_ids, container->created_ns,
+                        config, host_config, networking, mounts, (gint64)container->is_volatile);
 }
 
 bool record_save_state(struct container *container, GError **error)
@@ -40,17 +44,20 @@ bool record_save_state(struct container *container, GError **error)
     g_autofree char *endpoint = container->endpoint ? json_text(container->endpoint) : NULL;
     g_mutex_unlock(&container->lock);
     return database_run(container->manager->database, error,
-                        "UPDATE container SET status = ?, exit_code = ?, started = ?, finished = ?, oom_killed = ?, restart_count = ?, stopped_by_user = ?,"
+                        "UPDATE container SET status = ?, exit_code = ?, started = ?, finished = ?, oom_killed = ?, "
+                        "restart_count = ?, stopped_by_user = ?,"
                         " has_been_started = ?, error = ?, endpoint = ? WHERE id = ?",
-                        "iiiiiiiisss", (gint64)state.status, (gint64)state.exit_code, state.started_at, state.finished_at, (gint64)state.oom_killed,
-                        (gint64)state.restart_count, (gint64)state.stopped_by_user, (gint64)state.has_been_started, error_text, endpoint, container->id);
+                        "iiiiiiiisss", (gint64)state.status, (gint64)state.exit_code, state.started_at, state.finished_at,
+                        (gint64)state.oom_killed, (gint64)state.restart_count, (gint64)state.stopped_by_user,
+                        (gint64)state.has_been_started, error_text, endpoint, container->id);
 }
 
 bool record_save_host_config(struct container *container, GError **error)
 {
     g_autoptr(json_t) host_config = container_get_host_config(container);
     g_autofree char *text = json_text(host_config);
-    return database_run(container->manager->database, error, "UPDATE container SET host_config = ? WHERE id = ?", "ss", text, container->id);
+    return database_run(container->manager->database, error, "UPDATE container SET host_config = ? WHERE id = ?", "ss", text,
+                        container->id);
 }
 
 bool record_save_name(struct container_manager *manager, const char *id, const char *name, GError **error)
@@ -113,7 +120,8 @@ static bool load_row(sqlite3_stmt *row, void *user, GError **error)
 bool records_load(struct container_manager *manager, GError **error)
 {
     return database_query(manager->database, load_row, manager, error,
-                          "SELECT id, name, image, diff_ids, created, config, host_config, networking, mounts, volatile, status, exit_code, started, finished,"
+                          "SELECT id, name, image, diff_ids, created, config, host_config, networking, mounts, volatile, status, "
+                          "exit_code, started, finished,"
                           " oom_killed, restart_count, stopped_by_user, has_been_started, error, endpoint FROM container",
                           "");
 }

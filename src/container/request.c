@@ -1,4 +1,5 @@
-/* POST /containers/create's body in canonical form: every field that inspect shows is there, in Docker's order and with Go's zero values; types are checked. Pure. */
+/* POST /containers/create's body in canonical form: every field that inspect shows is there, in Docker's order and with Go's zero
+ * values; types are checked. Pure. */
 #include "container/container-internal.h"
 
 #include <string.h>
@@ -144,7 +145,8 @@ static const char *json_type_name(const json_t *value)
 
 static bool wrong_type(const json_t *value, const char *where, const char *name, const char *go_type, GError **error)
 {
-    return error_set(error, TARE_ERROR_INVALID, "json: cannot unmarshal %s into Go struct field %s.%s of type %s", json_type_name(value), where, name, go_type);
+    return error_set(error, TARE_ERROR_INVALID, "json: cannot unmarshal %s into Go struct field %s.%s of type %s",
+                     json_type_name(value), where, name, go_type);
 }
 
 static bool all_strings(const json_t *array)
@@ -153,9 +155,7 @@ static bool all_strings(const json_t *array)
     json_t *value;
     if (json_array_size(array) > CONTAINER_BODY_STRINGS_MAX)
         return false;
-    json_array_foreach ((json_t *)array, i, value)
-        if (!json_is_string(value))
-            return false;
+    json_array_foreach((json_t *)array, i, value) if (!json_is_string(value)) return false;
     return true;
 }
 
@@ -225,14 +225,16 @@ static bool is_empty(const json_t *value)
            (json_is_object(value) && !json_object_size(value));
 }
 
-static bool parse_fields(const json_t *body, const struct field *fields, size_t n_fields, const char *where, json_t **ret, GError **error)
+static bool parse_fields(const json_t *body, const struct field *fields, size_t n_fields, const char *where, json_t **ret,
+                         GError **error)
 {
     g_autoptr(json_t) object = json_object();
     for (size_t i = 0; i < n_fields; i++) {
         json_t *value = canonical(&fields[i], json_get_folded(body, fields[i].name), where, error);
         if (!value)
             return false;
-        if (fields[i].omit_empty && is_empty(value) && fields[i].kind != FIELD_BOOL_OR_NULL && fields[i].kind != FIELD_INT_OR_NULL)
+        if (fields[i].omit_empty && is_empty(value) && fields[i].kind != FIELD_BOOL_OR_NULL &&
+            fields[i].kind != FIELD_INT_OR_NULL)
             json_decref(value);
         else if (fields[i].omit_empty && json_is_null(value))
             json_decref(value);
@@ -256,7 +258,8 @@ static void complete_host_config(json_t *host_config)
     json_t *restart = json_get_object(host_config, "RestartPolicy");
     const char *name = json_get_string(restart, "Name", "");
     json_object_set_new(host_config, "RestartPolicy",
-                        json_pack("{s:s, s:I}", "Name", *name ? name : "no", "MaximumRetryCount", (json_int_t)json_get_int(restart, "MaximumRetryCount", 0)));
+                        json_pack("{s:s, s:I}", "Name", *name ? name : "no", "MaximumRetryCount",
+                                  (json_int_t)json_get_int(restart, "MaximumRetryCount", 0)));
     default_member(host_config, "NetworkMode", json_string("default"));
     default_member(host_config, "IpcMode", json_string("private"));
     if (json_array_size(json_object_get(host_config, "ConsoleSize")) != 2)
@@ -266,12 +269,23 @@ static void complete_host_config(json_t *host_config)
         json_object_set_new(host_config, "MemorySwap", json_integer(memory * 2));
 }
 
-/* Masked and read-only paths are part of the record, as in Docker: null where the container is privileged or systempaths=unconfined. */
+/* Masked and read-only paths are part of the record, as in Docker: null where the container is privileged or
+ * systempaths=unconfined. */
 static void complete_paths(json_t *host_config)
 {
-    static const char *const masked[] = { "/proc/asound",        "/proc/acpi",       "/proc/interrupts",  "/proc/kcore",      "/proc/keys",
-                                          "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
-                                          "/sys/firmware",       "/sys/devices/virtual/powercap", NULL };
+    static const char *const masked[] = { "/proc/asound",
+                                          "/proc/acpi",
+                                          "/proc/interrupts",
+                                          "/proc/kcore",
+                                          "/proc/keys",
+                                          "/proc/latency_stats",
+                                          "/proc/timer_list",
+                                          "/proc/timer_stats",
+                                          "/proc/sched_debug",
+                                          "/proc/scsi",
+                                          "/sys/firmware",
+                                          "/sys/devices/virtual/powercap",
+                                          NULL };
     static const char *const read_only[] = { "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", NULL };
     if (json_get_bool(host_config, "Privileged", false)) {
         json_object_set_new(host_config, "MaskedPaths", json_null());
@@ -294,7 +308,8 @@ bool request_parse(const json_t *body, json_t **ret_config, json_t **ret_host_co
     if (host_body && !json_is_null(host_body) && !json_is_object(host_body))
         return wrong_type(host_body, "ContainerConfigWrapper", "HostConfig", "container.HostConfig", error);
     if (!parse_fields(body, config_fields, G_N_ELEMENTS(config_fields), "ContainerConfigWrapper", &config, error) ||
-        !parse_fields(json_is_object(host_body) ? host_body : NULL, host_config_fields, G_N_ELEMENTS(host_config_fields), "HostConfig", &host_config, error))
+        !parse_fields(json_is_object(host_body) ? host_body : NULL, host_config_fields, G_N_ELEMENTS(host_config_fields),
+                      "HostConfig", &host_config, error))
         return false;
     complete_host_config(host_config);
     complete_paths(host_config);
@@ -317,12 +332,14 @@ static void merge_env(json_t *config, const json_t *image_config)
     json_t *value;
     g_autoptr(GHashTable) names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     if (own)
-        json_array_foreach (own, i, value) {
+        json_array_foreach(own, i, value)
+        {
             const char *text = json_string_value(value);
             json_array_append(merged, value);
             g_hash_table_add(names, g_strndup(text, strcspn(text, "=")));
         }
-    json_array_foreach (from_image, i, value) {
+    json_array_foreach(from_image, i, value)
+    {
         const char *text = json_string_value(value);
         g_autofree char *name = text ? g_strndup(text, strcspn(text, "=")) : NULL;
         if (name && !g_hash_table_contains(names, name))
@@ -370,9 +387,7 @@ static void merge_healthcheck(json_t *config, const json_t *image_config)
     json_t *merged = own ? json_copy(own) : json_object();
     const char *key;
     json_t *value;
-    json_object_foreach (from_image, key, value)
-        if (is_empty(json_object_get(merged, key)))
-            json_object_set(merged, key, value);
+    json_object_foreach(from_image, key, value) if (is_empty(json_object_get(merged, key))) json_object_set(merged, key, value);
     json_object_set_new(config, "Healthcheck", merged);
 }
 

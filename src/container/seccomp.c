@@ -1,4 +1,5 @@
-/* Compiled seccomp filters. Compiling takes 50 ms for three architectures, so each policy is compiled once: kept in memory, and in the run root for the next tared. */
+/* Compiled seccomp filters. Compiling takes 50 ms for three architectures, so each policy is compiled once: kept in memory, and
+ * in the run root for the next tared. */
 #include "container/container-internal.h"
 
 #include "base/file.h"
@@ -21,9 +22,9 @@ static bool policy_digest(const json_t *host_config, char ret[DIGEST_ROOM], GErr
     g_autofree char *joined = g_strjoinv(",", capabilities);
     g_autoptr(GString) key = g_string_new(TARE_VERSION "\n");
     g_string_append(key, joined);
-    json_array_foreach (json_get_array(host_config, "SecurityOpt"), i, value)
-        if (g_str_has_prefix(json_string_value(value), "seccomp"))
-            g_string_append_printf(key, "\n%s", json_string_value(value));
+    json_array_foreach(json_get_array(host_config, "SecurityOpt"), i,
+                       value) if (g_str_has_prefix(json_string_value(value), "seccomp"))
+        g_string_append_printf(key, "\n%s", json_string_value(value));
     digest_of(key->str, key->len, ret);
     return true;
 }
@@ -35,7 +36,8 @@ static bool compile(const json_t *host_config, GByteArray **ret, GError **error)
 }
 
 /* From the run root, or compiled and put there. Only root can write there, so what is read is trusted. */
-static bool load_or_compile(struct container_manager *manager, const char *name, const json_t *host_config, GByteArray **ret, GError **error)
+static bool load_or_compile(struct container_manager *manager, const char *name, const json_t *host_config, GByteArray **ret,
+                            GError **error)
 {
     g_autofree char *directory = g_build_filename(manager->run_root, "seccomp", NULL);
     g_autofree char *text = NULL;
@@ -61,9 +63,9 @@ bool seccomp_filter(struct container_manager *manager, const json_t *host_config
     *ret = -1;
     if (json_get_bool(host_config, "Privileged", false))
         return true;
-    json_array_foreach (json_get_array(host_config, "SecurityOpt"), i, value)
-        if (!strcmp(json_string_value(value), "seccomp=unconfined") || !strcmp(json_string_value(value), "seccomp:unconfined"))
-            return true;
+    json_array_foreach(json_get_array(host_config, "SecurityOpt"), i,
+                       value) if (!strcmp(json_string_value(value), "seccomp=unconfined") ||
+                                  !strcmp(json_string_value(value), "seccomp:unconfined")) return true;
     if (!policy_digest(host_config, digest, error))
         return false;
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->seccomp_lock);

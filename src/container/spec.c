@@ -7,10 +7,6 @@
 
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-bool spec_add_devices(const struct spec_input *input, json_t *linux_part, json_t *resources, GError **error);
-json_t *spec_rlimits(const json_t *host_config, const json_t *defaults);
-json_t *spec_mounts(const struct spec_input *input, const char **ret_propagation);
-
 /* ---- process ---- */
 
 /* As Docker: PATH, HOSTNAME and TERM first; a given variable replaces in place, one without "=" removes. */
@@ -25,7 +21,8 @@ static json_t *environment(const json_t *given, const json_t *more, const char *
     for (size_t l = 0; l < G_N_ELEMENTS(lists); l++) {
         size_t i;
         json_t *value;
-        json_array_foreach ((json_t *)lists[l], i, value) {
+        json_array_foreach((json_t *)lists[l], i, value)
+        {
             const char *text = json_string_value(value);
             size_t name = text ? strcspn(text, "=") : 0;
             guint at = 0;
@@ -74,7 +71,8 @@ static bool no_new_privileges(const json_t *host_config)
     size_t i;
     json_t *value;
     bool on = false;
-    json_array_foreach (json_get_array(host_config, "SecurityOpt"), i, value) {
+    json_array_foreach(json_get_array(host_config, "SecurityOpt"), i, value)
+    {
         const char *text = json_string_value(value);
         if (!strcmp(text, "no-new-privileges"))
             on = true;
@@ -102,10 +100,12 @@ static bool add_process(const struct spec_input *input, const char *hostname, js
     g_auto(GStrv) capabilities = NULL;
     if (!spec_capabilities(input->host_config, &capabilities, error))
         return false;
-    json_t *process = json_pack("{s:b, s:o, s:o, s:o, s:s, s:o, s:b, s:o}", "terminal", terminal, "user", user_object(json_get_string(input->config, "User", "")),
-                                "args", command(input->config), "env", environment(json_get_array(input->config, "Env"), NULL, hostname, terminal), "cwd",
-                                *directory ? directory : "/", "capabilities", capability_sets((const char *const *)capabilities), "noNewPrivileges",
-                                no_new_privileges(input->host_config), "rlimits", spec_rlimits(input->host_config, input->default_ulimits));
+    json_t *process = json_pack("{s:b, s:o, s:o, s:o, s:s, s:o, s:b, s:o}", "terminal", terminal, "user",
+                                user_object(json_get_string(input->config, "User", "")), "args", command(input->config), "env",
+                                environment(json_get_array(input->config, "Env"), NULL, hostname, terminal), "cwd",
+                                *directory ? directory : "/", "capabilities", capability_sets((const char *const *)capabilities),
+                                "noNewPrivileges", no_new_privileges(input->host_config), "rlimits",
+                                spec_rlimits(input->host_config, input->default_ulimits));
     gint64 oom = json_get_int(input->host_config, "OomScoreAdj", 0);
     if (oom)
         json_object_set_new(process, "oomScoreAdj", json_integer(oom));
@@ -113,12 +113,14 @@ static bool add_process(const struct spec_input *input, const char *hostname, js
         json_object_set_new(process, "apparmorProfile", json_string(input->apparmor_profile));
     const json_t *size = json_get_array(input->host_config, "ConsoleSize");
     if (terminal && json_integer_value(json_array_get(size, 0)) > 0)
-        json_object_set_new(process, "consoleSize", json_pack("{s:O, s:O}", "height", json_array_get(size, 0), "width", json_array_get(size, 1)));
+        json_object_set_new(process, "consoleSize",
+                            json_pack("{s:O, s:O}", "height", json_array_get(size, 0), "width", json_array_get(size, 1)));
     json_object_set_new(spec, "process", process);
     return true;
 }
 
-bool spec_exec_process(const json_t *config, const json_t *host_config, const json_t *exec, const char *hostname, json_t **ret, GError **error)
+bool spec_exec_process(const json_t *config, const json_t *host_config, const json_t *exec, const char *hostname, json_t **ret,
+                       GError **error)
 {
     bool terminal = json_get_bool(exec, "Tty", false), privileged = json_get_bool(exec, "Privileged", false);
     const char *directory = json_get_string(exec, "WorkingDir", ""), *user = json_get_string(exec, "User", "");
@@ -132,9 +134,11 @@ bool spec_exec_process(const json_t *config, const json_t *host_config, const js
         directory = json_get_string(config, "WorkingDir", "");
     if (!*user)
         user = json_get_string(config, "User", "");
-    *ret = json_pack("{s:b, s:o, s:O, s:o, s:s, s:o, s:b}", "terminal", terminal, "user", user_object(user), "args", json_object_get(exec, "Cmd"), "env",
-                     environment(json_get_array(config, "Env"), json_get_array(exec, "Env"), hostname, terminal), "cwd", *directory ? directory : "/",
-                     "capabilities", capability_sets((const char *const *)capabilities), "noNewPrivileges", no_new_privileges(host_config));
+    *ret = json_pack("{s:b, s:o, s:O, s:o, s:s, s:o, s:b}", "terminal", terminal, "user", user_object(user), "args",
+                     json_object_get(exec, "Cmd"), "env",
+                     environment(json_get_array(config, "Env"), json_get_array(exec, "Env"), hostname, terminal), "cwd",
+                     *directory ? directory : "/", "capabilities", capability_sets((const char *const *)capabilities),
+                     "noNewPrivileges", no_new_privileges(host_config));
     return true;
 }
 
@@ -156,7 +160,9 @@ static json_t *namespaces(const struct spec_input *input)
     add_namespace(list, "mount", NULL);
     const struct {
         const char *type, *path;
-    } own[] = { { "network", input->network_path }, { "uts", input->uts_path }, { "pid", input->pid_path }, { "ipc", input->ipc_path } };
+    } own[] = {
+        { "network", input->network_path }, { "uts", input->uts_path }, { "pid", input->pid_path }, { "ipc", input->ipc_path }
+    };
     for (size_t i = 0; i < G_N_ELEMENTS(own); i++)
         if (!own[i].path || *own[i].path)
             add_namespace(list, own[i].type, own[i].path);
@@ -173,7 +179,8 @@ static json_t *sysctls(const struct spec_input *input)
     json_t *all = given ? json_copy(given) : json_object();
     /* Docker's: a container may bind low ports and ping without privilege. */
     if (!input->network_path || *input->network_path) {
-        json_t *defaults = json_pack("{s:s, s:s}", "net.ipv4.ip_unprivileged_port_start", "0", "net.ipv4.ping_group_range", "0 2147483647");
+        json_t *defaults =
+            json_pack("{s:s, s:s}", "net.ipv4.ip_unprivileged_port_start", "0", "net.ipv4.ping_group_range", "0 2147483647");
         json_object_update_missing(all, defaults);
         json_decref(defaults);
     }
@@ -183,9 +190,11 @@ static json_t *sysctls(const struct spec_input *input)
 static bool add_linux(const struct spec_input *input, const char *propagation, json_t *spec, GError **error)
 {
     const char *parent = json_get_string(input->host_config, "CgroupParent", "");
-    g_autofree char *cgroup = g_strdup_printf("%s%s/%s", *(*parent ? parent : input->cgroup_parent) == '/' ? "" : "/", *parent ? parent : input->cgroup_parent, input->id);
+    g_autofree char *cgroup = g_strdup_printf("%s%s/%s", *(*parent ? parent : input->cgroup_parent) == '/' ? "" : "/",
+                                              *parent ? parent : input->cgroup_parent, input->id);
     json_t *resources = spec_resources(input->host_config);
-    json_t *part = json_pack("{s:o, s:o, s:s, s:o}", "namespaces", namespaces(input), "resources", resources, "cgroupsPath", cgroup, "sysctl", sysctls(input));
+    json_t *part = json_pack("{s:o, s:o, s:s, s:o}", "namespaces", namespaces(input), "resources", resources, "cgroupsPath",
+                             cgroup, "sysctl", sysctls(input));
     json_object_set_new(spec, "linux", part);
     const char *const paths[][2] = { { "MaskedPaths", "maskedPaths" }, { "ReadonlyPaths", "readonlyPaths" } };
     for (size_t i = 0; i < G_N_ELEMENTS(paths); i++)

@@ -14,9 +14,8 @@ static bool user_mounts(const json_t *mounts, const json_t *tmpfs, const char *d
     json_t *mount;
     if (json_object_get(tmpfs, destination))
         return true;
-    json_array_foreach ((json_t *)mounts, i, mount)
-        if (!strcmp(json_get_string(mount, "Destination", ""), destination))
-            return true;
+    json_array_foreach((json_t *)mounts, i,
+                       mount) if (!strcmp(json_get_string(mount, "Destination", ""), destination)) return true;
     return false;
 }
 
@@ -54,7 +53,8 @@ static void add_default_mounts(const struct spec_input *input, json_t *list)
             json_array_append_new(array, json_string(read_write));
         json_array_append_new(list, make_mount(destination, defaults[i].type, defaults[i].source, array));
     }
-    if (strcmp(json_get_string(input->host_config, "IpcMode", ""), "none") && !own_dev && !user_mounts(input->mounts, tmpfs, "/dev/shm"))
+    if (strcmp(json_get_string(input->host_config, "IpcMode", ""), "none") && !own_dev &&
+        !user_mounts(input->mounts, tmpfs, "/dev/shm"))
         json_array_append_new(list, shm_mount(input));
 }
 
@@ -71,7 +71,8 @@ static void add_generated_files(const struct spec_input *input, json_t *list)
     const char *mode = json_get_bool(input->host_config, "ReadonlyRootfs", false) ? "ro" : "rw";
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
         if (files[i].source && !user_mounts(input->mounts, tmpfs, files[i].destination))
-            json_array_append_new(list, make_mount(files[i].destination, "bind", files[i].source, json_pack("[s, s, s]", "rbind", mode, "rprivate")));
+            json_array_append_new(list, make_mount(files[i].destination, "bind", files[i].source,
+                                                   json_pack("[s, s, s]", "rbind", mode, "rprivate")));
 }
 
 /* Docker's options for a tmpfs: its defaults, each replaced by its opposite where the user names that. */
@@ -83,7 +84,8 @@ static json_t *tmpfs_options(const char *given)
     g_auto(GStrv) parts = g_strsplit(given, ",", 64);
     json_t *options = json_array();
     for (size_t i = 0; i < G_N_ELEMENTS(defaults); i++)
-        if (!g_strv_contains((const char *const *)parts, defaults[i].name) && !g_strv_contains((const char *const *)parts, defaults[i].opposite))
+        if (!g_strv_contains((const char *const *)parts, defaults[i].name) &&
+            !g_strv_contains((const char *const *)parts, defaults[i].opposite))
             json_array_append_new(options, json_string(defaults[i].name));
     for (char **part = parts; *part; part++)
         if (**part)
@@ -117,12 +119,9 @@ static void add_sorted(json_t *list, json_t *mounts)
     int deepest = 0;
     size_t i;
     json_t *mount;
-    json_array_foreach (mounts, i, mount)
-        deepest = MAX(deepest, depth_of(mount));
+    json_array_foreach(mounts, i, mount) deepest = MAX(deepest, depth_of(mount));
     for (int depth = 0; depth <= deepest; depth++)
-        json_array_foreach (mounts, i, mount)
-            if (depth_of(mount) == depth)
-                json_array_append(list, mount);
+        json_array_foreach(mounts, i, mount) if (depth_of(mount) == depth) json_array_append(list, mount);
 }
 
 json_t *spec_mounts(const struct spec_input *input, const char **ret_propagation)
@@ -135,7 +134,8 @@ json_t *spec_mounts(const struct spec_input *input, const char **ret_propagation
     add_default_mounts(input, list);
     add_generated_files(input, list);
     *ret_propagation = NULL;
-    json_array_foreach ((json_t *)input->mounts, i, value) {
+    json_array_foreach((json_t *)input->mounts, i, value)
+    {
         const char *propagation = json_get_string(value, "Propagation", "");
         if (g_str_has_suffix(propagation, "shared"))
             *ret_propagation = "shared";
@@ -143,8 +143,8 @@ json_t *spec_mounts(const struct spec_input *input, const char **ret_propagation
             *ret_propagation = "rslave";
         json_array_append_new(own, user_mount(value));
     }
-    json_object_foreach (json_get_object(input->host_config, "Tmpfs"), destination, value)
-        json_array_append_new(own, make_mount(destination, "tmpfs", "tmpfs", tmpfs_options(json_string_value(value) ? json_string_value(value) : "")));
+    json_object_foreach(json_get_object(input->host_config, "Tmpfs"), destination, value) json_array_append_new(
+        own, make_mount(destination, "tmpfs", "tmpfs", tmpfs_options(json_string_value(value) ? json_string_value(value) : "")));
     add_sorted(list, own);
     return list;
 }

@@ -87,13 +87,15 @@ static json_t *parse_device_rule(const char *text)
 {
     g_auto(GStrv) parts = g_strsplit(text, " ", 4);
     guint64 major = 0, minor = 0;
-    if (g_strv_length(parts) != 3 || strlen(parts[0]) != 1 || !strchr("abc", parts[0][0]) || strspn(parts[2], "rwm") != strlen(parts[2]))
+    if (g_strv_length(parts) != 3 || strlen(parts[0]) != 1 || !strchr("abc", parts[0][0]) ||
+        strspn(parts[2], "rwm") != strlen(parts[2]))
         return NULL;
     g_auto(GStrv) numbers = g_strsplit(parts[1], ":", 3);
     if (g_strv_length(numbers) != 2)
         return NULL;
     bool any_major = !strcmp(numbers[0], "*"), any_minor = !strcmp(numbers[1], "*");
-    if ((!any_major && !parse_uint(numbers[0], G_MAXUINT32, &major)) || (!any_minor && !parse_uint(numbers[1], G_MAXUINT32, &minor)))
+    if ((!any_major && !parse_uint(numbers[0], G_MAXUINT32, &major)) ||
+        (!any_minor && !parse_uint(numbers[1], G_MAXUINT32, &minor)))
         return NULL;
     return device_rule(true, parts[0], any_major ? -1 : (gint64)major, any_minor ? -1 : (gint64)minor, parts[2]);
 }
@@ -116,11 +118,12 @@ static const char *cgroup_permissions(const json_t *host_config, const char *hos
 {
     size_t i;
     json_t *value;
-    json_array_foreach (json_get_array(host_config, "Devices"), i, value)
-        if (!strcmp(json_get_string(value, "PathOnHost", ""), host_path)) {
-            const char *permissions = json_get_string(value, "CgroupPermissions", "rwm");
-            return *permissions && strspn(permissions, "rwm") == strlen(permissions) ? permissions : "rwm";
-        }
+    json_array_foreach(json_get_array(host_config, "Devices"), i,
+                       value) if (!strcmp(json_get_string(value, "PathOnHost", ""), host_path))
+    {
+        const char *permissions = json_get_string(value, "CgroupPermissions", "rwm");
+        return *permissions && strspn(permissions, "rwm") == strlen(permissions) ? permissions : "rwm";
+    }
     return "rwm";
 }
 
@@ -135,14 +138,17 @@ bool spec_add_devices(const struct spec_input *input, json_t *linux_part, json_t
     for (size_t i = 0; i < input->n_devices; i++) {
         const struct spec_device *device = &input->devices[i];
         char type[2] = { device->type, '\0' };
-        json_array_append_new(devices, json_pack("{s:s, s:s, s:I, s:I, s:i, s:i, s:i}", "path", device->path, "type", type, "major", (json_int_t)device->major,
-                                                 "minor", (json_int_t)device->minor, "fileMode", device->mode, "uid", device->uid, "gid", device->gid));
+        json_array_append_new(devices, json_pack("{s:s, s:s, s:I, s:I, s:i, s:i, s:i}", "path", device->path, "type", type,
+                                                 "major", (json_int_t)device->major, "minor", (json_int_t)device->minor,
+                                                 "fileMode", device->mode, "uid", device->uid, "gid", device->gid));
         if (!privileged)
-            json_array_append_new(rules, device_rule(true, type, device->major, device->minor, cgroup_permissions(input->host_config, device->host)));
+            json_array_append_new(rules, device_rule(true, type, device->major, device->minor,
+                                                     cgroup_permissions(input->host_config, device->host)));
     }
     size_t i;
     json_t *value;
-    json_array_foreach (json_get_array(input->host_config, "DeviceCgroupRules"), i, value) {
+    json_array_foreach(json_get_array(input->host_config, "DeviceCgroupRules"), i, value)
+    {
         json_t *rule = parse_device_rule(json_string_value(value));
         if (!rule)
             return error_set(error, TARE_ERROR_INVALID, "invalid device cgroup rule format: '%s'", json_string_value(value));
@@ -157,14 +163,16 @@ static void add_limits(json_t *rlimits, GHashTable *seen, const json_t *ulimits)
 {
     size_t i;
     json_t *value;
-    json_array_foreach ((json_t *)ulimits, i, value) {
+    json_array_foreach((json_t *)ulimits, i, value)
+    {
         const char *name = json_get_string(value, "Name", "");
         g_autofree char *upper = g_ascii_strup(name, -1);
         g_autofree char *type = g_strconcat("RLIMIT_", upper, NULL);
         if (!*name || g_hash_table_contains(seen, type))
             continue;
-        json_array_append_new(rlimits, json_pack("{s:s, s:I, s:I}", "type", type, "soft", (json_int_t)json_get_int(value, "Soft", 0), "hard",
-                                                 (json_int_t)json_get_int(value, "Hard", 0)));
+        json_array_append_new(rlimits,
+                              json_pack("{s:s, s:I, s:I}", "type", type, "soft", (json_int_t)json_get_int(value, "Soft", 0),
+                                        "hard", (json_int_t)json_get_int(value, "Hard", 0)));
         g_hash_table_add(seen, g_steal_pointer(&type));
     }
 }

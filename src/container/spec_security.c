@@ -7,15 +7,16 @@
 #include <sys/capability.h>
 
 static const char *const default_capabilities[] = {
-    "CAP_CHOWN",  "CAP_DAC_OVERRIDE",     "CAP_FSETID",     "CAP_FOWNER",    "CAP_MKNOD", "CAP_NET_RAW",    "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETFCAP",          "CAP_SETPCAP",    "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FSETID",  "CAP_FOWNER",           "CAP_MKNOD",      "CAP_NET_RAW", "CAP_SETGID",
+    "CAP_SETUID", "CAP_SETFCAP",      "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",    "CAP_AUDIT_WRITE",
 };
 
 static bool listed(const json_t *list, const char *name)
 {
     size_t i;
     json_t *value;
-    json_array_foreach ((json_t *)list, i, value) {
+    json_array_foreach((json_t *)list, i, value)
+    {
         const char *text = json_string_value(value);
         const char *bare = g_ascii_strncasecmp(text, "CAP_", 4) ? text : text + 4;
         if (!g_ascii_strcasecmp(bare, !strncmp(name, "CAP_", 4) ? name + 4 : name))
@@ -32,11 +33,13 @@ static bool is_default(const char *name)
     return false;
 }
 
-/* ALL in CapAdd: all but those in CapDrop; ALL in CapDrop: only those in CapAdd; else the defaults, plus, minus. In the kernel's order. */
+/* ALL in CapAdd: all but those in CapDrop; ALL in CapDrop: only those in CapAdd; else the defaults, plus, minus. In the kernel's
+ * order. */
 bool spec_capabilities(const json_t *host_config, char ***ret, GError **error)
 {
     const json_t *add = json_get_array(host_config, "CapAdd"), *drop = json_get_array(host_config, "CapDrop");
-    bool privileged = json_get_bool(host_config, "Privileged", false), add_all = listed(add, "ALL"), drop_all = listed(drop, "ALL");
+    bool privileged = json_get_bool(host_config, "Privileged", false), add_all = listed(add, "ALL"),
+         drop_all = listed(drop, "ALL");
     g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
     for (cap_value_t number = 0; number < cap_max_bits(); number++) {
         char *lower = cap_to_name(number);
@@ -66,7 +69,8 @@ static const char *seccomp_option(const json_t *host_config)
     size_t i;
     json_t *value;
     const char *found = NULL;
-    json_array_foreach (json_get_array(host_config, "SecurityOpt"), i, value) {
+    json_array_foreach(json_get_array(host_config, "SecurityOpt"), i, value)
+    {
         const char *text = json_string_value(value);
         if (g_str_has_prefix(text, "seccomp=") || g_str_has_prefix(text, "seccomp:"))
             found = text + 8;

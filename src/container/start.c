@@ -62,7 +62,8 @@ static const char *apparmor_profile(const json_t *host_config)
     g_autofree char *enabled = NULL;
     if (!g_file_get_contents(enabled_file, &enabled, NULL, NULL) || *enabled != 'Y')
         return NULL;
-    json_array_foreach (json_get_array(host_config, "SecurityOpt"), i, value) {
+    json_array_foreach(json_get_array(host_config, "SecurityOpt"), i, value)
+    {
         const char *text = json_string_value(value);
         if (g_str_has_prefix(text, "apparmor=") || g_str_has_prefix(text, "apparmor:"))
             return text + strlen("apparmor=");
@@ -70,7 +71,8 @@ static const char *apparmor_profile(const json_t *host_config)
     if (json_get_bool(host_config, "Privileged", false))
         return NULL;
     g_autofree char *profiles = NULL;
-    bool loaded = g_file_get_contents("/sys/kernel/security/apparmor/profiles", &profiles, NULL, NULL) && strstr(profiles, "docker-default (");
+    bool loaded = g_file_get_contents("/sys/kernel/security/apparmor/profiles", &profiles, NULL, NULL) &&
+                  strstr(profiles, "docker-default (");
     return loaded ? "docker-default" : NULL;
 }
 
@@ -121,7 +123,8 @@ static bool log_size(const json_t *options, const char *key, gint64 *ret, GError
     *ret = 0;
     if (!*text || !strcmp(text, "-1"))
         return true;
-    return (parse_ram_bytes(text, ret) && *ret >= 0) || error_set(error, TARE_ERROR_INVALID, "invalid value for %s: %s", key, text);
+    return (parse_ram_bytes(text, ret) && *ret >= 0) ||
+           error_set(error, TARE_ERROR_INVALID, "invalid value for %s: %s", key, text);
 }
 
 /* The labels that --log-opt labels= and env= name, as attributes of each log entry. */
@@ -136,7 +139,8 @@ static json_t *log_labels(const struct start *start, const json_t *options)
             json_object_set(attributes, *label, json_object_get(own, *label));
     size_t i;
     json_t *value;
-    json_array_foreach (json_get_array(start->container->config, "Env"), i, value) {
+    json_array_foreach(json_get_array(start->container->config, "Env"), i, value)
+    {
         const char *text = json_string_value(value);
         g_autofree char *name = g_strndup(text, strcspn(text, "="));
         if (*name && text[strlen(name)] && g_strv_contains((const char *const *)variables, name))
@@ -158,8 +162,8 @@ static json_t *log_configuration(const struct start *start, GError **error)
         error_set(error, TARE_ERROR_INVALID, "invalid value for max-file: %s", files);
         return NULL;
     }
-    return json_pack("{s:s, s:s, s:I, s:I, s:o}", "driver", json_get_string(log, "Type", "json-file"), "path", path, "max_size", (json_int_t)max_size, "max_file",
-                     (json_int_t)max_file, "labels", log_labels(start, options));
+    return json_pack("{s:s, s:s, s:I, s:I, s:o}", "driver", json_get_string(log, "Type", "json-file"), "path", path, "max_size",
+                     (json_int_t)max_size, "max_file", (json_int_t)max_file, "labels", log_labels(start, options));
 }
 
 static json_t *overlay_configuration(struct start *start, json_t *fds)
@@ -192,7 +196,8 @@ static json_t *restart_configuration(const json_t *host_config)
 {
     const json_t *policy = json_get_object(host_config, "RestartPolicy");
     const char *name = json_get_string(policy, "Name", "");
-    return json_pack("{s:s, s:I}", "name", *name ? name : "no", "maximum_retry", (json_int_t)json_get_int(policy, "MaximumRetryCount", 0));
+    return json_pack("{s:s, s:I}", "name", *name ? name : "no", "maximum_retry",
+                     (json_int_t)json_get_int(policy, "MaximumRetryCount", 0));
 }
 
 /* tare-init's path where the container wants an init, NULL otherwise. */
@@ -233,11 +238,12 @@ static json_t *shim_configuration(struct start *start, GError **error)
             json_array_append_new(ports, json_integer(hand_over(start, g_array_index(start->endpoint->reserved_fds, int, i))));
         json_object_set_new(fds, "ports", ports);
     }
-    json_t *configuration = json_pack("{s:s, s:s, s:O, s:s, s:s, s:o, s:o, s:o, s:b, s:b, s:o, s:b, s:i}", "id", container->id, "name", name, "spec",
-                                      start->spec, "state_dir", state_dir, "run_dir", run_dir, "overlay", overlay, "fds", fds, "log", log, "open_stdin",
-                                      json_get_bool(container->config, "OpenStdin", false), "stdin_once", json_get_bool(container->config, "StdinOnce", false),
-                                      "restart", restart_configuration(start->host_config), "auto_remove",
-                                      json_get_bool(start->host_config, "AutoRemove", false), "stop_signal", stop_signal);
+    json_t *configuration =
+        json_pack("{s:s, s:s, s:O, s:s, s:s, s:o, s:o, s:o, s:b, s:b, s:o, s:b, s:i}", "id", container->id, "name", name, "spec",
+                  start->spec, "state_dir", state_dir, "run_dir", run_dir, "overlay", overlay, "fds", fds, "log", log,
+                  "open_stdin", json_get_bool(container->config, "OpenStdin", false), "stdin_once",
+                  json_get_bool(container->config, "StdinOnce", false), "restart", restart_configuration(start->host_config),
+                  "auto_remove", json_get_bool(start->host_config, "AutoRemove", false), "stop_signal", stop_signal);
     if (init)
         json_object_set_new(configuration, "init_path", json_string(init));
     if (start->runtime)
@@ -257,9 +263,11 @@ static pid_t execute_shim(struct start *start, int configuration, int listener, 
     /* By our process's table: in the child the number may already mean something else. */
     g_autofree char *program = g_strdup_printf("/proc/%d/fd/%d", (int)getpid(), start->manager->shim_fd);
     const char *const argv[] = { "tare-shim", start->container->id, NULL };
-    const struct spawn_options options = {
-        .argv = argv, .program = program, .fds = (const struct spawn_fd *)(void *)fds->data, .n_fds = fds->len, .new_session = true
-    };
+    const struct spawn_options options = { .argv = argv,
+                                           .program = program,
+                                           .fds = (const struct spawn_fd *)(void *)fds->data,
+                                           .n_fds = fds->len,
+                                           .new_session = true };
     return spawn_program(&options, error);
 }
 
@@ -309,8 +317,9 @@ static void drop_shim(struct start *start)
 
 static bool send_attach(struct start *start, const struct pending_attach *attach)
 {
-    g_autoptr(json_t) request = json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b}", "op", "attach", "stdin", attach->use_stdin, "stdout", attach->use_stdout, "stderr",
-                                          attach->use_stderr, "stream", attach->stream, "logs", attach->logs, "multiplex", attach->multiplex);
+    g_autoptr(json_t) request =
+        json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b}", "op", "attach", "stdin", attach->use_stdin, "stdout", attach->use_stdout,
+                  "stderr", attach->use_stderr, "stream", attach->stream, "logs", attach->logs, "multiplex", attach->multiplex);
     if (attach->detach_keys)
         json_object_set_new(request, "detach_keys", json_string(attach->detach_keys));
     const int fds[2] = { attach->connection, attach->done };
@@ -389,8 +398,9 @@ static void word_runtime_error(GError **error, int *ret_exit_code)
         const char *part;
         int exit_code;
     } known[] = {
-        { "executable file not found", 127 }, { "no such file or directory", 127 }, { "permission denied", 126 },
-        { "is a directory", 126 },            { "not a directory", 127 },
+        { "executable file not found", 127 }, { "no such file or directory", 127 },
+        { "permission denied", 126 },         { "is a directory", 126 },
+        { "not a directory", 127 },
     };
     GError *old = *error;
     bool plain = g_str_has_prefix(old->message, "unable to find ") || g_str_has_prefix(old->message, "Cannot mkdir");
@@ -400,8 +410,11 @@ static void word_runtime_error(GError **error, int *ret_exit_code)
             *ret_exit_code = known[i].exit_code;
     if (plain)
         return;
-    const char *prefix = g_str_has_prefix(old->message, "runc create failed") ? "" : "runc create failed: unable to start container process: ";
-    const char *bare = g_str_has_prefix(old->message, "unable to start container process: ") ? old->message + strlen("unable to start container process: ") : old->message;
+    const char *prefix =
+        g_str_has_prefix(old->message, "runc create failed") ? "" : "runc create failed: unable to start container process: ";
+    const char *bare = g_str_has_prefix(old->message, "unable to start container process: ")
+                           ? old->message + strlen("unable to start container process: ")
+                           : old->message;
     *error = NULL;
     error_set(error, *ret_exit_code == 128 && old->code != TARE_ERROR_INVALID ? TARE_ERROR_INTERNAL : TARE_ERROR_INVALID,
               "failed to create shim task: OCI runtime create failed: %s%s: unknown", prefix, bare);

@@ -30,7 +30,8 @@ static struct container *running_other(struct start *start, const char *mode, co
 
 bool start_join_namespaces(struct start *start, GError **error)
 {
-    const char *pid_mode = json_get_string(start->host_config, "PidMode", ""), *ipc_mode = json_get_string(start->host_config, "IpcMode", "");
+    const char *pid_mode = json_get_string(start->host_config, "PidMode", ""),
+               *ipc_mode = json_get_string(start->host_config, "IpcMode", "");
     pid_t pid;
     if (!strcmp(pid_mode, "host")) {
         start->pid_path = g_strdup("");
@@ -49,8 +50,10 @@ bool start_join_namespaces(struct start *start, GError **error)
             return false;
         g_autoptr(json_t) theirs = container_get_host_config(other);
         if (strcmp(json_get_string(theirs, "IpcMode", ""), "shareable"))
-            return error_set(error, TARE_ERROR_CONFLICT, "can't join IPC of container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
-                             other->id);
+            return error_set(
+                error, TARE_ERROR_CONFLICT,
+                "can't join IPC of container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                other->id);
         g_autofree char *run_dir = container_run_dir(other);
         start->ipc_path = g_strdup_printf("/proc/%d/ns/ipc", (int)pid);
         start->shm_path = g_build_filename(run_dir, "shm", NULL);
@@ -77,7 +80,9 @@ bool dir_make_run(struct container *container, GError **error)
 
 static void add_port(GArray *ports, const char *host_ip, guint16 host_port, guint16 port, const char *protocol)
 {
-    const struct network_port entry = { .host_ip = (char *)host_ip, .host_port = host_port, .container_port = port, .protocol = (char *)protocol };
+    const struct network_port entry = {
+        .host_ip = (char *)host_ip, .host_port = host_port, .container_port = port, .protocol = (char *)protocol
+    };
     g_array_append_val(ports, entry);
 }
 
@@ -92,12 +97,14 @@ static bool add_bindings(const struct start *start, GArray *ports, GError **erro
     json_t *list, *binding;
     guint16 port;
     size_t i;
-    json_object_foreach (json_get_object(start->host_config, "PortBindings"), key, list) {
+    json_object_foreach(json_get_object(start->host_config, "PortBindings"), key, list)
+    {
         if (!spec_parse_port(key, &port, &protocol, error))
             return false;
         if (!json_array_size(list))
             add_port(ports, "", 0, port, protocol);
-        json_array_foreach (list, i, binding) {
+        json_array_foreach(list, i, binding)
+        {
             /* Of a range the first is taken. */
             const char *text = json_get_string(binding, "HostPort", "");
             g_autofree char *first = g_strndup(text, strcspn(text, "-"));
@@ -119,7 +126,8 @@ static bool collect_ports(const struct start *start, GArray *ports, GError **err
         return false;
     if (!json_get_bool(start->host_config, "PublishAllPorts", false))
         return true;
-    json_object_foreach (json_get_object(start->container->config, "ExposedPorts"), key, ignored) {
+    json_object_foreach(json_get_object(start->container->config, "ExposedPorts"), key, ignored)
+    {
         if (!spec_parse_port(key, &port, &protocol, error))
             return false;
         bool bound = false;
@@ -167,7 +175,8 @@ static bool join_network(struct start *start, const char *mode, GError **error)
         return false;
     g_autofree char *path = g_strdup_printf("/proc/%d/ns/net", (int)pid);
     start->netns_fd = open(path, O_RDONLY | O_CLOEXEC);
-    return start->netns_fd >= 0 || error_set_errno(error, errno, "open network namespace of container %s", start->shared_network->id);
+    return start->netns_fd >= 0 ||
+           error_set_errno(error, errno, "open network namespace of container %s", start->shared_network->id);
 }
 
 bool start_take_network(struct start *start, GError **error)

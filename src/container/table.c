@@ -6,7 +6,7 @@
 
 const char *container_status_name(enum container_status status)
 {
-    static const char *const names[] = {"created", "running", "paused", "restarting", "exited", "removing", "dead"};
+    static const char *const names[] = { "created", "running", "paused", "restarting", "exited", "removing", "dead" };
     return names[status];
 }
 
@@ -110,7 +110,8 @@ void table_add(struct container_manager *manager, struct container *container)
 void table_remove(struct container_manager *manager, struct container *container)
 {
     g_mutex_lock(&manager->table_lock);
-    bool there = g_hash_table_lookup(manager->by_id, container->id) == container && g_hash_table_steal(manager->by_id, container->id);
+    bool there =
+        g_hash_table_lookup(manager->by_id, container->id) == container && g_hash_table_steal(manager->by_id, container->id);
     const char *owner = g_hash_table_lookup(manager->by_name, container->name);
     if (owner && !strcmp(owner, container->id))
         g_hash_table_remove(manager->by_name, container->name);
@@ -125,7 +126,8 @@ bool table_reserve_name(struct container_manager *manager, const char *name, con
     const char *owner = g_hash_table_lookup(manager->by_name, name);
     if (owner)
         return error_set(error, TARE_ERROR_CONFLICT,
-                         "Conflict. The container name \"/%s\" is already in use by container \"%s\". You have to remove (or rename) that container to be able to "
+                         "Conflict. The container name \"/%s\" is already in use by container \"%s\". You have to remove (or "
+                         "rename) that container to be able to "
                          "reuse that name.",
                          name, owner);
     g_hash_table_insert(manager->by_name, g_strdup(name), g_strdup(id));
@@ -144,7 +146,8 @@ bool container_check_name(const char *name, GError **error)
 {
     const char *bare = *name == '/' ? name + 1 : name;
     if (strlen(bare) < 2 || strlen(bare) > 4096 || !identifier_is_name(bare))
-        return error_set(error, TARE_ERROR_INVALID, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
+        return error_set(error, TARE_ERROR_INVALID, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+                         name);
     return true;
 }
 
@@ -196,7 +199,7 @@ json_t *container_get_host_config(struct container *container)
 }
 
 /* As Docker: the labels, then image and name, then what the action adds. */
-void container_emit(struct container *container, const char *action, const char *key, ...)
+void container_emit(struct container *container, const char *action, ...)
 {
     const json_t *labels = json_get_object(container->config, "Labels");
     g_autoptr(json_t) attributes = labels ? json_copy((json_t *)labels) : json_object();
@@ -204,8 +207,8 @@ void container_emit(struct container *container, const char *action, const char 
     json_object_set_new(attributes, "image", json_string(json_get_string(container->config, "Image", "")));
     json_object_set_new(attributes, "name", json_string(name));
     va_list arguments;
-    va_start(arguments, key);
-    for (; key; key = va_arg(arguments, const char *))
+    va_start(arguments, action);
+    for (const char *key; (key = va_arg(arguments, const char *));)
         json_object_set_new(attributes, key, json_string_lossy(va_arg(arguments, const char *)));
     va_end(arguments);
     event_emit(container->manager->events, "container", action, container->id, attributes);

@@ -1,5 +1,5 @@
-/* Directory trees through fds: copying one into another, and writing one as a tar. What is walked may be changed by a container meanwhile: every step opens
- * relative to a directory fd and follows no link. */
+/* Directory trees through fds: copying one into another, and writing one as a tar. What is walked may be changed by a container
+ * meanwhile: every step opens relative to a directory fd and follows no link. */
 #include "container/container-internal.h"
 
 #include "base/root_path.h"
@@ -85,7 +85,8 @@ static void each_xattr(int fd, xattr_func func, void *user)
     g_autofree char *value = g_malloc(XATTR_LIST_MAX);
     ssize_t length = flistxattr(fd, list, XATTR_LIST_MAX);
     for (const char *name = list; length > 0 && name < list + length; name += strlen(name) + 1) {
-        if (strcmp(name, "security.capability") && !g_str_has_prefix(name, "user.") && !g_str_has_prefix(name, "system.posix_acl_"))
+        if (strcmp(name, "security.capability") && !g_str_has_prefix(name, "user.") &&
+            !g_str_has_prefix(name, "system.posix_acl_"))
             continue;
         if (g_str_has_prefix(name, "user.overlay."))
             continue;
@@ -120,7 +121,8 @@ static bool fail(GError **error, const char *step, const char *path)
     return error_set_errno(error, errno, "%s %s", step, path);
 }
 
-/* Owner, mode, attributes and times of a file or directory that is open. The mode comes after the owner, which clears set-id bits. */
+/* Owner, mode, attributes and times of a file or directory that is open. The mode comes after the owner, which clears set-id
+ * bits. */
 static bool copy_attributes(int from, int to, const struct stat *st, const char *path, GError **error)
 {
     const struct timespec times[2] = { st->st_atim, st->st_mtim };
@@ -195,15 +197,17 @@ static bool make_room(struct copy *copy, int to_dir, const char *name, bool is_d
     if (was_directory && is_directory)
         return true;
     if (copy->options->no_overwrite_dir_non_dir && was_directory != is_directory)
-        return was_directory ? error_set(error, TARE_ERROR_INVALID, "cannot overwrite directory \"/%s\" with non-directory \"/%s\"", path, path)
-                             : error_set(error, TARE_ERROR_INVALID, "cannot overwrite non-directory \"/%s\" with directory \"/%s\"", path, path);
+        return was_directory ? error_set(error, TARE_ERROR_INVALID,
+                                         "cannot overwrite directory \"/%s\" with non-directory \"/%s\"", path, path)
+                             : error_set(error, TARE_ERROR_INVALID,
+                                         "cannot overwrite non-directory \"/%s\" with directory \"/%s\"", path, path);
     if (unlinkat(to_dir, name, was_directory ? AT_REMOVEDIR : 0) < 0)
         return fail(error, "replace", path);
     return true;
 }
 
-static bool copy_subdirectory(struct copy *copy, int from_dir, int to_dir, const char *name, const struct stat *st, const char *path, unsigned depth,
-                              GError **error)
+static bool copy_subdirectory(struct copy *copy, int from_dir, int to_dir, const char *name, const struct stat *st,
+                              const char *path, unsigned depth, GError **error)
 {
     g_autofd int from = openat(from_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (from < 0)
@@ -216,7 +220,8 @@ static bool copy_subdirectory(struct copy *copy, int from_dir, int to_dir, const
     return copy_directory(copy, from, to, path, depth + 1, error) && copy_attributes(from, to, st, path, error);
 }
 
-static bool copy_entry(struct copy *copy, int from_dir, int to_dir, const char *name, const char *path, unsigned depth, GError **error)
+static bool copy_entry(struct copy *copy, int from_dir, int to_dir, const char *name, const char *path, unsigned depth,
+                       GError **error)
 {
     struct stat st;
     if (fstatat(from_dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -336,11 +341,13 @@ static bool write_entry(struct tar_walk *walk, int dirfd, const char *name, cons
         ok = write_regular(walk, &entry, fd, error);
     } else if (S_ISLNK(st.st_mode)) {
         entry.link = g_malloc0(ROOT_PATH_MAX);
-        ok = readlinkat(dirfd, name, entry.link, ROOT_PATH_MAX - 1) >= 0 ? tar_writer_entry(walk->writer, &entry, error) : fail(error, "read link", path);
+        ok = readlinkat(dirfd, name, entry.link, ROOT_PATH_MAX - 1) >= 0 ? tar_writer_entry(walk->writer, &entry, error)
+                                                                         : fail(error, "read link", path);
     } else {
         if (fd >= 0)
             each_xattr(fd, add_xattr, &entry);
-        ok = tar_writer_entry(walk->writer, &entry, error) && (!S_ISDIR(st.st_mode) || write_directory(walk, fd, path, depth + 1, error));
+        ok = tar_writer_entry(walk->writer, &entry, error) &&
+             (!S_ISDIR(st.st_mode) || write_directory(walk, fd, path, depth + 1, error));
     }
     tar_entry_clear(&entry);
     return ok;
@@ -361,7 +368,8 @@ static bool write_directory(struct tar_walk *walk, int fd, const char *path, uns
     return true;
 }
 
-bool tree_write_tar(int dirfd, const char *name, const char *prefix, struct tar_writer *writer, struct cancel *cancel, GError **error)
+bool tree_write_tar(int dirfd, const char *name, const char *prefix, struct tar_writer *writer, struct cancel *cancel,
+                    GError **error)
 {
     g_autoptr(GHashTable) links = links_new();
     struct tar_walk walk = { .writer = writer, .links = links, .cancel = cancel };
@@ -385,7 +393,8 @@ static guint64 count_bytes(int fd, unsigned depth)
             continue;
         if (S_ISREG(st.st_mode))
             bytes += st.st_size;
-        g_autofd int below = S_ISDIR(st.st_mode) ? openat(fd, names->pdata[i], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+        g_autofd int below =
+            S_ISDIR(st.st_mode) ? openat(fd, names->pdata[i], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
         if (below >= 0)
             bytes += count_bytes(below, depth + 1);
     }

@@ -1,4 +1,5 @@
-/* What a create or update request may say: Docker's checks and texts. Touches no container; reads a few facts of the host (processors, devices). */
+/* What a create or update request may say: Docker's checks and texts. Touches no container; reads a few facts of the host
+ * (processors, devices). */
 #include "container/container-internal.h"
 
 #include "base/parse.h"
@@ -18,12 +19,14 @@ bool signal_parse(const char *text, int *ret, GError **error)
         const char *name;
         int number;
     } signals[] = {
-        { "ABRT", SIGABRT },     { "ALRM", SIGALRM }, { "BUS", SIGBUS },   { "CHLD", SIGCHLD }, { "CLD", SIGCHLD },   { "CONT", SIGCONT },
-        { "FPE", SIGFPE },       { "HUP", SIGHUP },   { "ILL", SIGILL },   { "INT", SIGINT },   { "IO", SIGIO },      { "IOT", SIGIOT },
-        { "KILL", SIGKILL },     { "PIPE", SIGPIPE }, { "POLL", SIGPOLL }, { "PROF", SIGPROF }, { "PWR", SIGPWR },    { "QUIT", SIGQUIT },
-        { "SEGV", SIGSEGV },     { "STKFLT", 16 },    { "STOP", SIGSTOP }, { "SYS", SIGSYS },   { "TERM", SIGTERM },  { "TRAP", SIGTRAP },
-        { "TSTP", SIGTSTP },     { "TTIN", SIGTTIN }, { "TTOU", SIGTTOU }, { "URG", SIGURG },   { "USR1", SIGUSR1 },  { "USR2", SIGUSR2 },
-        { "VTALRM", SIGVTALRM }, { "WINCH", SIGWINCH }, { "XCPU", SIGXCPU }, { "XFSZ", SIGXFSZ }, { "RTMIN", 34 },   { "RTMAX", 64 },
+        { "ABRT", SIGABRT },     { "ALRM", SIGALRM },   { "BUS", SIGBUS },   { "CHLD", SIGCHLD }, { "CLD", SIGCHLD },
+        { "CONT", SIGCONT },     { "FPE", SIGFPE },     { "HUP", SIGHUP },   { "ILL", SIGILL },   { "INT", SIGINT },
+        { "IO", SIGIO },         { "IOT", SIGIOT },     { "KILL", SIGKILL }, { "PIPE", SIGPIPE }, { "POLL", SIGPOLL },
+        { "PROF", SIGPROF },     { "PWR", SIGPWR },     { "QUIT", SIGQUIT }, { "SEGV", SIGSEGV }, { "STKFLT", 16 },
+        { "STOP", SIGSTOP },     { "SYS", SIGSYS },     { "TERM", SIGTERM }, { "TRAP", SIGTRAP }, { "TSTP", SIGTSTP },
+        { "TTIN", SIGTTIN },     { "TTOU", SIGTTOU },   { "URG", SIGURG },   { "USR1", SIGUSR1 }, { "USR2", SIGUSR2 },
+        { "VTALRM", SIGVTALRM }, { "WINCH", SIGWINCH }, { "XCPU", SIGXCPU }, { "XFSZ", SIGXFSZ }, { "RTMIN", 34 },
+        { "RTMAX", 64 },
     };
     guint64 number;
     if (parse_uint(text, G_MAXINT, &number)) {
@@ -72,7 +75,8 @@ static bool validate_config(const json_t *config, GError **error)
         return INVALID("the working directory '%s' is invalid, it needs to be an absolute path", directory);
     if (*stop_signal && !signal_parse(stop_signal, &ignored, error))
         return false;
-    json_array_foreach (json_get_array(config, "Env"), i, value) {
+    json_array_foreach(json_get_array(config, "Env"), i, value)
+    {
         const char *text = json_string_value(value);
         if (!*text || *text == '=')
             return INVALID("invalid environment variable: %s", text);
@@ -117,10 +121,12 @@ static bool validate_ports(const json_t *host_config, GError **error)
     json_t *list, *binding;
     guint16 port;
     size_t i;
-    json_object_foreach (json_get_object(host_config, "PortBindings"), key, list) {
+    json_object_foreach(json_get_object(host_config, "PortBindings"), key, list)
+    {
         if (!spec_parse_port(key, &port, &protocol, error))
             return false;
-        json_array_foreach (list, i, binding) {
+        json_array_foreach(list, i, binding)
+        {
             const char *host_port = json_get_string(binding, "HostPort", "");
             if (!valid_host_port(host_port))
                 return INVALID("invalid port specification: \"%s\"", host_port);
@@ -152,9 +158,11 @@ static bool validate_capabilities(const json_t *host_config, const char *key, GE
 {
     size_t i;
     json_t *value;
-    json_array_foreach (json_get_array(host_config, key), i, value) {
+    json_array_foreach(json_get_array(host_config, key), i, value)
+    {
         g_autofree char *upper = g_ascii_strup(json_string_value(value), -1);
-        g_autofree char *name = g_str_has_prefix(upper, "CAP_") || !strcmp(upper, "ALL") ? g_strdup(upper) : g_strconcat("CAP_", upper, NULL);
+        g_autofree char *name =
+            g_str_has_prefix(upper, "CAP_") || !strcmp(upper, "ALL") ? g_strdup(upper) : g_strconcat("CAP_", upper, NULL);
         g_autofree char *lower = g_ascii_strdown(name, -1);
         cap_value_t number;
         if (strcmp(name, "ALL") && strcmp(name, "CAP_ALL") && (cap_from_name(lower, &number) || strlen(name) > 64))
@@ -186,7 +194,8 @@ static bool cpuset_available(const char *text, unsigned count, bool *ret_valid)
 static bool validate_cpus(const json_t *host_config, GError **error)
 {
     unsigned online = MAX(1, sysconf(_SC_NPROCESSORS_ONLN));
-    gint64 nano = json_get_int(host_config, "NanoCpus", 0), period = json_get_int(host_config, "CpuPeriod", 0), quota = json_get_int(host_config, "CpuQuota", 0);
+    gint64 nano = json_get_int(host_config, "NanoCpus", 0), period = json_get_int(host_config, "CpuPeriod", 0),
+           quota = json_get_int(host_config, "CpuQuota", 0);
     const char *cpus = json_get_string(host_config, "CpusetCpus", ""), *mems = json_get_string(host_config, "CpusetMems", "");
     bool valid;
     if (nano > 0 && period > 0)
@@ -200,7 +209,8 @@ static bool validate_cpus(const json_t *host_config, GError **error)
     if (quota > 0 && quota < 1000)
         return INVALID("CPU cfs quota can not be less than 1ms (i.e. 1000)");
     if (json_get_int(host_config, "CpuShares", 0) < 0)
-        return INVALID("invalid CPU shares (%lld): value must be a positive integer", (long long)json_get_int(host_config, "CpuShares", 0));
+        return INVALID("invalid CPU shares (%lld): value must be a positive integer",
+                       (long long)json_get_int(host_config, "CpuShares", 0));
     if (*cpus && !cpuset_available(cpus, online, &valid)) {
         g_autofree char *available = online > 1 ? g_strdup_printf("0-%u", online - 1) : g_strdup("0");
         return valid ? INVALID("Requested CPUs are not available - requested %s, available: %s", cpus, available)
@@ -214,7 +224,8 @@ static bool validate_cpus(const json_t *host_config, GError **error)
 static bool validate_memory(const json_t *host_config, GError **error)
 {
     gint64 memory = json_get_int(host_config, "Memory", 0), swap = json_get_int(host_config, "MemorySwap", 0);
-    gint64 reservation = json_get_int(host_config, "MemoryReservation", 0), swappiness = json_get_int(host_config, "MemorySwappiness", -1);
+    gint64 reservation = json_get_int(host_config, "MemoryReservation", 0),
+           swappiness = json_get_int(host_config, "MemorySwappiness", -1);
     if (memory != 0 && memory < MEMORY_MIN)
         return INVALID("Minimum memory limit allowed is 6MB");
     if (memory > 0 && swap > 0 && swap < memory)
@@ -242,14 +253,16 @@ static bool validate_security(const json_t *host_config, GError **error)
 {
     size_t i;
     json_t *value;
-    json_array_foreach (json_get_array(host_config, "SecurityOpt"), i, value) {
+    json_array_foreach(json_get_array(host_config, "SecurityOpt"), i, value)
+    {
         const char *text = json_string_value(value);
         if (!strcmp(text, "no-new-privileges") || !strcmp(text, "disable"))
             continue;
         size_t length = strcspn(text, "=:");
         if (!text[length])
             return INVALID("invalid --security-opt 1: \"%s\"", text);
-        static const char *const known[] = { "label", "apparmor", "seccomp", "no-new-privileges", "systempaths", "writable-cgroups" };
+        static const char *const known[] = { "label",       "apparmor",        "seccomp", "no-new-privileges",
+                                             "systempaths", "writable-cgroups" };
         bool found = false;
         for (size_t k = 0; k < G_N_ELEMENTS(known); k++)
             found = found || (strlen(known[k]) == length && !strncmp(text, known[k], length));
@@ -267,7 +280,8 @@ static bool validate_modes(const json_t *host_config, GError **error)
 {
     const char *ipc = json_get_string(host_config, "IpcMode", ""), *pid = json_get_string(host_config, "PidMode", "");
     const char *uts = json_get_string(host_config, "UTSMode", ""), *userns = json_get_string(host_config, "UsernsMode", "");
-    const char *cgroupns = json_get_string(host_config, "CgroupnsMode", ""), *isolation = json_get_string(host_config, "Isolation", "");
+    const char *cgroupns = json_get_string(host_config, "CgroupnsMode", ""),
+               *isolation = json_get_string(host_config, "Isolation", "");
     static const char *const ipc_modes[] = { "", "none", "private", "shareable", "host", NULL };
     static const char *const host_or_own[] = { "", "host", NULL };
     static const char *const cgroup_modes[] = { "", "host", "private", NULL };
@@ -305,8 +319,9 @@ bool request_validate(const json_t *config, const json_t *host_config, bool upda
 {
     if (config && !validate_config(config, error))
         return false;
-    if (!validate_ports(host_config, error) || !validate_restart(host_config, error) || !validate_capabilities(host_config, "CapAdd", error) ||
-        !validate_capabilities(host_config, "CapDrop", error) || !validate_memory(host_config, error) || !validate_cpus(host_config, error))
+    if (!validate_ports(host_config, error) || !validate_restart(host_config, error) ||
+        !validate_capabilities(host_config, "CapAdd", error) || !validate_capabilities(host_config, "CapDrop", error) ||
+        !validate_memory(host_config, error) || !validate_cpus(host_config, error))
         return false;
     if (update)
         return true;
@@ -314,7 +329,8 @@ bool request_validate(const json_t *config, const json_t *host_config, bool upda
         return false;
     if (json_get_bool(host_config, "PublishAllPorts", false) && !strcmp(json_get_string(host_config, "NetworkMode", ""), "host"))
         add_warning(warnings, "Published ports are discarded when using host network mode");
-    else if (json_object_size(json_get_object(host_config, "PortBindings")) && !strcmp(json_get_string(host_config, "NetworkMode", ""), "host"))
+    else if (json_object_size(json_get_object(host_config, "PortBindings")) &&
+             !strcmp(json_get_string(host_config, "NetworkMode", ""), "host"))
         add_warning(warnings, "Published ports are discarded when using host network mode");
     if (json_get_int(host_config, "KernelMemory", 0) > 0)
         add_warning(warnings, "Specifying a kernel memory limit is deprecated and will be removed in a future release.");

@@ -1,0 +1,208 @@
+/* Start-up: containers whose shim lives are taken over; ends that came while no tared ran are recorded; leftovers go; restart
+ * policies apply after a boot. */
+#include "container/container-internal.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "shim/shim.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EXIT_RECORD_MAX 65536
+#define EXIT_UNKNOWN 255
+
+static enum container_status status_from(const char *name)
+{
+    if (!strcmp(name, "running"))
+        return CONTAINER_RUNNING;
+    if (!strcmp(name, "paused"))
+        return CONTAINER_PAUSED;
+    if (!strcmp(name, "restarting"))
+        return CONTAINER_RESTARTING;
+    return CONTAINER_EXITED;
+}
+
+static void apply_status(struct container *container, enum container_status status, const json_t *reply)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&container->lock);
+    struct container_state *state = &container->state;
+    state->status = status;
+    state->pid = (pid_t)json_get_int(reply, "pid", 0);
+    state->started_at = json_get_int(reply, "started_at", state->started_at);
+    state->finished_at = json_get_int(reply, "finished_at", state->finished_at);
+    state->exit_code = (int)json_get_int(reply, "exit_code", state->exit_code);
+    state->oom_killed = json_get_bool(reply, "oom_killed", state->oom_killed);
+    state->restart_count = (int)json_get_int(reply, "restart_count", state->restart_count);
+    state->has_been_started = true;
+}
+
+/* The layers stay mounted for the shim in any case; holding the chain keeps the store from removing them. */
+static void hold_resources(struct container *container)
+{
+    g_autoptr(GError) error = NULL;
+    struct layer_stack *stack = NULL;
+    if (layer_stack_acquire(container->manager->layers, (const char *const *)container->diff_ids, &stack, &error))
+        container->stack = stack;
+    else
+        log_error(error, "layers of a running container", "container", container->id, NULL);
+    g_clear_error(&error);
+    if (!container->endpoint || !container->manager->networks)
+        return;
+    struct network_endpoint *endpoint = network_endpoint_from_json(container->endpoint);
+    if (!network_restore(container->manager->networks, container->id, endpoint, &error))
+        log_error(error, "network of a running container", "container", container->id, NULL);
+    network_endpoint_free(endpoint);
+}
+
+/* True where a shim with a living container answered and its subscription is watched. */
+static bool take_over(struct container *container)
+{
+    g_autofree char *socket_path = container_socket(container);
+    g_autoptr(json_t) request = json_pack("{s:s}", "op", "subscribe");
+    g_autoptr(json_t) reply = NULL;
+    g_autofd int connection = shim_connect(socket_path, NULL);
+    if (connection < 0 || !shim_request(connection, request, NULL, 0, &reply, NULL, NULL, NULL))
+        return false;
+    enum container_status status = status_from(json_get_string(reply, "state", ""));
+    if (status == CONTAINER_EXITED)
+        return false;
+    apply_status(container, status, reply);
+    hold_resources(container);
+    monitor_watch(container, fd_steal(&connection));
+    record_save_state(container, NULL);
+    log_line(LOG_LEVEL_INFO, "container taken over", "container", container->id, NULL);
+    return true;
+}
+
+static json_t *read_exit_record(struct container *container)
+{
+    g_autofree char *path = g_strdup_printf("%s/exit.json", container->id);
+    g_autofree char *text = NULL;
+    size_t length;
+    if (!file_read(container->manager->containers_fd, path, EXIT_RECORD_MAX, &text, &length, NULL))
+        return NULL;
+    return json_parse(text, length, EXIT_RECORD_MAX, "exit.json", NULL);
+}
+
+/* It ended while nobody watched. An exit record that is older than the start belongs to an earlier life. */
+static void record_missed_end(struct container *container)
+{
+    g_autoptr(json_t) record = read_exit_record(container);
+    gint64 finished_at = json_get_int(record, "finished_at", 0);
+    bool known = record && finished_at >= container->state.started_at;
+    if (known)
+        container_ended(container, (int)json_get_int(record, "exit_code", EXIT_UNKNOWN), finished_at,
+                        json_get_bool(record, "oom_killed", false), json_get_string(record, "error", ""));
+    else
+        container_ended(container, EXIT_UNKNOWN, timestamp_now(), false, "");
+}
+
+/* A start that the engine's death cut short: the shim never ran its container, or nobody recorded that it does. */
+static void drop_half_started(struct container *container)
+{
+    g_autofree char *socket_path = container_socket(container);
+    g_autoptr(json_t) request = json_pack("{s:s}", "op", "quit");
+    if (shim_call(socket_path, request, NULL, 0, NULL, NULL, NULL, NULL))
+        log_line(LOG_LEVEL_INFO, "half-started container dropped", "container", container->id, NULL);
+    files_remove_run(container);
+}
+
+static void recover_one(struct container *container)
+{
+    g_autofree char *socket_path = container_socket(container);
+    struct container_state state = container_get_state(container);
+    bool was_running = container_is_running(&state);
+    bool has_socket = access(socket_path, F_OK) == 0;
+    if (has_socket && take_over(container))
+        return;
+    if (was_running)
+        record_missed_end(container);
+    else if (has_socket)
+        drop_half_started(container);
+    if (state.status == CONTAINER_REMOVING || state.status == CONTAINER_DEAD) {
+        g_autoptr(GMutexLocker) operation = g_mutex_locker_new(&container->operation);
+        container_destroy_locked(container, false, NULL);
+    }
+}
+
+/* ---- leftovers ---- */
+
+static void sweep_directory(struct container_manager *manager, const char *path, int fd)
+{
+    g_autoptr(GDir) directory = g_dir_open(path, 0, NULL);
+    for (const char *name; directory && (name = g_dir_read_name(directory));) {
+        if (!g_hash_table_contains(manager->by_id, name)) {
+            g_autoptr(GError) error = NULL;
+            if (!dir_remove_tree(fd, name, &error))
+                log_error(error, "leftover of a container", "name", name, NULL);
+        }
+    }
+}
+
+static void sweep_network(struct container_manager *manager, GPtrArray *all)
+{
+    if (!manager->networks)
+        return;
+    g_autoptr(GPtrArray) live = g_ptr_array_new();
+    for (guint i = 0; i < all->len; i++) {
+        struct container *container = all->pdata[i];
+        struct container_state state = container_get_state(container);
+        if (container_is_running(&state))
+            g_ptr_array_add(live, container->id);
+    }
+    g_ptr_array_add(live, NULL);
+    network_sweep(manager->networks, (const char *const *)live->pdata);
+}
+
+/* ---- restart policies ---- */
+
+static bool wants_start(struct container *container)
+{
+    g_autoptr(json_t) host_config = container_get_host_config(container);
+    const char *policy = json_get_string(json_get_object(host_config, "RestartPolicy"), "Name", "");
+    struct container_state state = container_get_state(container);
+    if (container_is_running(&state) || !state.has_been_started)
+        return false;
+    if (!strcmp(policy, "always"))
+        return true;
+    if (!strcmp(policy, "unless-stopped"))
+        return !state.stopped_by_user;
+    gint64 maximum = json_get_int(json_get_object(host_config, "RestartPolicy"), "MaximumRetryCount", 0);
+    return !strcmp(policy, "on-failure") && state.exit_code != 0 && !state.stopped_by_user &&
+           (maximum == 0 || state.restart_count < maximum);
+}
+
+static void *start_wanted(void *user)
+{
+    GPtrArray *containers = user;
+    for (guint i = 0; i < containers->len; i++) {
+        struct container *container = containers->pdata[i];
+        g_autoptr(GError) error = NULL;
+        if (!container_start(container->manager, container->id, NULL, &error) && !error_is(error, TARE_ERROR_NOT_MODIFIED))
+            log_error(error, "start by restart policy", "container", container->id, NULL);
+    }
+    g_ptr_array_unref(containers);
+    return NULL;
+}
+
+bool containers_recover(struct container_manager *manager, GError **error)
+{
+    g_autoptr(GPtrArray) all = table_snapshot(manager);
+    GPtrArray *wanted = g_ptr_array_new_with_free_func((GDestroyNotify)container_unref);
+    for (guint i = 0; i < all->len; i++)
+        recover_one(all->pdata[i]);
+    for (guint i = 0; i < all->len; i++)
+        if (!((struct container *)all->pdata[i])->removed && wants_start(all->pdata[i]))
+            g_ptr_array_add(wanted, container_ref(all->pdata[i]));
+    sweep_directory(manager, manager->containers_dir, manager->containers_fd);
+    sweep_directory(manager, manager->run_dir, manager->run_fd);
+    sweep_network(manager, all);
+    if (wanted->len)
+        manager->starter = g_thread_new("restart", start_wanted, wanted);
+    else
+        g_ptr_array_unref(wanted);
+    return true;
+}

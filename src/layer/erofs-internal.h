@@ -48,6 +48,9 @@ extern const struct erofs_xattr_prefix erofs_xattr_prefixes[5];
 /* The prefix of a name, or NULL where no index is for it. */
 const struct erofs_xattr_prefix *erofs_xattr_find_prefix(const char *name);
 
+/* "user." and the rest; NULL for an index that we do not write. g_free. */
+char *erofs_xattr_full_name(enum erofs_xattr_index index, const char *name);
+
 static inline guint16 get16(const guint8 *at)
 {
     return (guint16)(at[0] | at[1] << 8);

@@ -74,24 +74,23 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(erofs_reader, erofs_reader_free)
 size_t erofs_reader_devices(const struct erofs_reader *reader, const struct erofs_device **ret);
 
 /* ---- replaying: the index as ordinary files ---- */
-struct erofs_replay_options {
-    const int *tar_fds;      /* in the order of the device table */
-    bool into_existing;      /* the directory may have content: entries replace it as a tar's would */
-    bool whiteouts_as_files; /* not yet privileged for devices: refuse (the default makes char 0:0 and trusted.overlay.opaque) */
-};
-/* Into dirfd, a directory that nobody else can reach. Owners, modes, times, attributes and holes as in the index. */
-bool erofs_replay(struct erofs_reader *reader, int dirfd, const struct erofs_replay_options *options, GError **error);
+/* Into dirfd, an empty directory that nobody else can reach. Owners, modes, times, attributes, hard links and holes as in the
+ * index; whiteouts become devices 0:0, as overlayfs wants them. Needs the privilege for what the layer has. tar_fds in the order
+ * of the device table; read by pread. After an error the directory holds a part. */
+bool erofs_replay(struct erofs_reader *reader, const int *tar_fds, int dirfd, GError **error);
 
 /* ---- fix-ups ---- */
-/* One layer of a chain, lowest first. */
+/* One layer of a chain as it is stacked: lowest first, each diff id once, at its topmost place. */
 struct fixup_layer {
     const char *diff_id;
     guint64 tar_bytes;
     int index_fd;                    /* of a checked index */
     const struct layer_facts *facts; /* or NULL */
 };
-/* Writes the index that is stacked on top of these layers so that it shows what their facts mean here. *ret_needed false: nothing
- * differs, nothing was written. The image's devices are found by erofs_reader_devices. A hard link to a file that no lower layer
- * has is INVALID. */
+/* Writes the index that is stacked on top of these layers so that they show what their facts mean here. *ret_needed false:
+ * nothing differs, nothing was written. The image's devices are found by erofs_reader_devices. A hard link to a file that no
+ * layer below has is INVALID. */
 bool fixup_build(const struct fixup_layer *layers, size_t n_layers, const char *chain_id, struct byte_sink *out, bool *ret_needed,
                  GError **error);
+/* erofs_check for a fix-up: its devices must be tars of these layers. */
+bool fixup_check(int index_fd, const struct fixup_layer *layers, size_t n_layers, const char *chain_id, GError **error);

@@ -361,7 +361,7 @@ static void fill_inode(const struct image *image, const struct tree_inode *node,
     put64(raw + 32, (guint64)node->mtime);
     put32(raw + 40, node->mtime_ns);
     put32(raw + 44, node->n_links);
-    raw[48] = node->flags & NODE_IMPLIED ? EROFS_INODE_IMPLIED : 0;
+    raw[48] = (node->flags & (NODE_IMPLIED | NODE_REPLACES)) == NODE_IMPLIED ? EROFS_INODE_IMPLIED : 0;
 }
 
 static bool put_inode(struct image *image, const struct tree_inode *node, guint32 number, struct output *output, GError **error)

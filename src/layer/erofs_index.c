@@ -80,7 +80,8 @@ static bool set_xattrs(struct erofs_builder *builder, guint32 inode, const struc
 static bool set_attributes(struct erofs_builder *builder, guint32 inode, const struct tar_entry *entry, GError **error)
 {
     struct tree_inode *node = tree_inode(&builder->tree, inode);
-    node->mode = (guint16)((node->mode & S_IFMT) | (entry->mode & 07777));
+    /* Linux shows every symbolic link so, whatever its archive says. */
+    node->mode = (guint16)((node->mode & S_IFMT) | (S_ISLNK(node->mode) ? 0777 : entry->mode & 07777));
     node->uid = entry->uid;
     node->gid = entry->gid;
     node->mtime = entry->mtime;
@@ -114,9 +115,10 @@ static bool set_content(struct erofs_builder *builder, guint32 inode, const stru
     struct tree_inode *node = tree_inode(&builder->tree, inode);
     switch (node->mode & S_IFMT) {
     case S_IFREG:
-        if (entry->size > EROFS_MAX_FILE || entry->stored_size > builder->tar_bytes ||
-            entry->data_at > builder->tar_bytes - entry->stored_size)
+        if (entry->size > EROFS_MAX_FILE)
             return error_set(error, TARE_ERROR_INVALID, "\"%s\" is too large", entry->path);
+        if (entry->stored_size > builder->tar_bytes || entry->data_at > builder->tar_bytes - entry->stored_size)
+            return error_set(error, TARE_ERROR_INVALID, "the archive ends within \"%s\"", entry->path);
         node->size = entry->size;
         node->data = entry->data_at;
         /* The last file's content may end in the middle of a block, the padding missing: then that block is copied. */

@@ -200,7 +200,7 @@ static bool type_agrees(const struct erofs_file *file)
     case S_IFDIR:
         return file->layout == EROFS_FLAT_PLAIN && file->size > 0;
     case S_IFLNK:
-        return file->size > 0 && file->size <= EROFS_MAX_TARGET &&
+        return file->mode == (S_IFLNK | 0777) && file->size > 0 && file->size <= EROFS_MAX_TARGET &&
                (file->layout == EROFS_FLAT_INLINE ? file->where == 0 : file->layout == EROFS_FLAT_PLAIN);
     case S_IFCHR:
     case S_IFBLK:

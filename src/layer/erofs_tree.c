@@ -241,6 +241,14 @@ const struct erofs_xattr_prefix *erofs_xattr_find_prefix(const char *name)
     return NULL;
 }
 
+char *erofs_xattr_full_name(enum erofs_xattr_index index, const char *name)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(erofs_xattr_prefixes); i++)
+        if (erofs_xattr_prefixes[i].index == index)
+            return g_strconcat(erofs_xattr_prefixes[i].name, name, NULL);
+    return NULL;
+}
+
 bool erofs_acl_is_good(const guint8 *value, gsize size)
 {
     static const guint16 tags[] = { 0x01, 0x02, 0x04, 0x08, 0x10, 0x20 };

@@ -388,6 +388,52 @@ bool save_answer(struct response *response, const char *output, GError **error);
 /* "on-failure:3" → the API's object; new reference. */
 json_t *restart_policy(const char *text, GError **error);
 
+/* ---- terminal.c ---- */
+
+/* The terminal of stdin in raw mode, restored at exit also by terminal_restore. */
+bool terminal_set_raw(GError **error);
+void terminal_restore(void);
+bool terminal_size(int *ret_height, int *ret_width);
+/* "ctrl-p,ctrl-q" → bytes; empty text gives none. False and docker's text when it is malformed. */
+bool detach_keys_parse(const char *text, GByteArray *ret, GError **error);
+/* Blocks the signals that are forwarded (and SIGWINCH); readable when one came. Close after use. */
+int signals_open(void);
+/* The name to send ("TERM", "RTMIN+1"); NULL for what is not forwarded. */
+const char *signal_name(int number, char room[16]);
+
+/* ---- stream.c: attached sessions ---- */
+
+struct session {
+    struct cli *cli;
+    struct response *response; /* after an upgrade */
+    const char *id;            /* of the container or exec, for resizing and signals */
+    bool is_exec, tty, input, output, errors;
+    bool forward_signals;
+    int signals;           /* of signals_open, -1 for none */
+    struct response *wait; /* ends the session where nothing is shown; may be NULL */
+    const GByteArray *detach_keys;
+};
+enum session_end { SESSION_CLOSED, SESSION_DETACHED, SESSION_FAILED };
+enum session_end session_run(struct session *session, GError **error);
+/* Tells the engine the size of our terminal. */
+void session_resize(struct cli *cli, const char *id, bool is_exec, int more);
+/* stdcopy's frames of logs and attach, written to stdout and stderr as they come. */
+struct demultiplexer {
+    guint8 header[8];
+    gsize have;
+    guint32 left;
+    int out, err; /* fds; -1 drops */
+};
+bool demultiplex(struct demultiplexer *demultiplexer, const char *data, gsize length, GError **error);
+/* stdin of a tty container must be a terminal. */
+bool check_tty(bool attach_stdin, bool tty, GError **error);
+/* POST …/wait with a condition, answered when it holds; its body gives the status (125 for errors). */
+struct response *wait_begin(struct cli *cli, const char *id, const char *condition, GError **error);
+int wait_finish(struct response *wait, GError **error);
+
+/* --since and --until as the API takes them ("1700000000.000000000"); NULL for nothing given, or with *error. g_free. */
+char *time_text(const char *text, GError **error);
+
 /* ---- commands ---- */
 cli_handler cmd_builder_prune;
 cli_handler cmd_container_attach;

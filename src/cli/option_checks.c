@@ -1,5 +1,5 @@
 /* What a flag's value must look like, by its type and, for some flags, by its name. The texts are docker's. */
-#include "cli/cli-internal.h"
+#include "cli/create-internal.h"
 
 #include "base/parse.h"
 
@@ -144,11 +144,6 @@ static char *check_address(const char *value)
     return is_address(value) ? NULL : g_strdup_printf("IP address is not correctly formatted: %s", value);
 }
 
-static char *check_ip(const char *value)
-{
-    return is_address(value) ? NULL : g_strdup_printf("failed to parse IP: \"%s\"", value);
-}
-
 static char *check_extra_host(const char *value)
 {
     size_t at = strcspn(value, "=:");
@@ -237,20 +232,51 @@ static char *check_sysctl(const char *value)
     return ok ? NULL : g_strdup_printf("sysctl '%s' is not allowed", value);
 }
 
+/* Values with a grammar of their own: what the body's parser says. */
+static char *take_problem(json_t *value, GError *problem)
+{
+    char *text = problem ? g_strdup(problem->message) : NULL;
+    json_decref(value);
+    g_clear_error(&problem);
+    return text;
+}
+
 static char *check_mount(const char *value)
 {
-    g_auto(GStrv) fields = g_strsplit(value, ",", -1);
-    static const char *const bare[] = { "readonly", "ro", "volume-nocopy", "bind-nonrecursive", NULL };
-    for (char **field = fields; *field; field++)
-        if (!strchr(*field, '=') && !g_strv_contains(bare, *field))
-            return g_strdup_printf("invalid field '%s' must be a key=value pair", *field);
-    return NULL;
+    GError *problem = NULL;
+    json_t *mount = create_parse_mount(value, &problem);
+    return take_problem(mount, problem);
+}
+
+static char *check_gpus(const char *value)
+{
+    GError *problem = NULL;
+    json_t *request = create_parse_gpus(value, &problem);
+    return take_problem(request, problem);
+}
+
+static char *check_network(const char *value)
+{
+    GError *problem = NULL;
+    g_autofree char *name = NULL;
+    json_t *endpoint = create_parse_network(value, &name, &problem);
+    return take_problem(endpoint, problem);
 }
 
 static const struct check by_type[] = {
-    { "", check_bool },         { "int", check_int },       { "uint", check_uint },         { "uint16", check_uint16 },
-    { "uint32", check_uint32 }, { "bytes", check_bytes },   { "duration", check_duration }, { "decimal", check_decimal },
-    { "filter", check_filter }, { "ulimit", check_ulimit }, { "mount", check_mount },
+    { "", check_bool },
+    { "int", check_int },
+    { "uint", check_uint },
+    { "uint16", check_uint16 },
+    { "uint32", check_uint32 },
+    { "bytes", check_bytes },
+    { "duration", check_duration },
+    { "decimal", check_decimal },
+    { "filter", check_filter },
+    { "ulimit", check_ulimit },
+    { "mount", check_mount },
+    { "network", check_network },
+    { "gpu-request", check_gpus },
 };
 
 static const struct check by_name[] = {
@@ -265,8 +291,6 @@ static const struct check by_name[] = {
     { "device-write-iops", check_throttle_count },
     { "dns", check_address },
     { "env", check_env },
-    { "ip", check_ip },
-    { "ip6", check_ip },
     { "label", check_label },
     { "link", check_link },
     { "sysctl", check_sysctl },

@@ -1,0 +1,90 @@
+/* image pull and push. */
+#include "cli/cli-internal.h"
+
+#include <string.h>
+#include <unistd.h>
+
+bool image_pull(struct cli *cli, const char *image, const char *platform, bool all, const struct progress_options *output,
+                GError **error)
+{
+    struct image_name name = { 0 };
+    if (!image_name_parse(image, &name, error))
+        return false;
+    g_autofree char *auth = registry_auth_header(cli->config, image);
+    const char *const headers[] = { "X-Registry-Auth", auth, NULL };
+    g_autoptr(GString) query = g_string_new(NULL);
+    query_add(query, "fromImage", name.name);
+    if (!all)
+        query_add(query, "tag", name.digest ? name.digest : name.tag ? name.tag : "latest");
+    query_add(query, "platform", platform && *platform ? platform : NULL);
+    image_name_clear(&name);
+    struct call call = { .method = "POST", .path = "/images/create", .query = query->str, .headers = headers };
+    g_autoptr(response_t) response = api_call(cli, &call, error);
+    return response && progress_show(response, output, NULL, error);
+}
+
+/* "docker.io/library/debian:12" */
+static char *canonical(const struct image_name *name)
+{
+    g_autofree char *first = g_strndup(name->name, strcspn(name->name, "/"));
+    bool has_host = strchr(name->name, '/') && (strpbrk(first, ".:") || strcmp(first, "localhost") == 0);
+    const char *prefix = has_host ? "" : strchr(name->name, '/') ? "docker.io/" : "docker.io/library/";
+    return g_strconcat(prefix, name->name, name->tag ? ":" : "", name->tag ? name->tag : "", name->digest ? "@" : "",
+                       name->digest ? name->digest : "", NULL);
+}
+
+int cmd_image_pull(struct cli *cli, const struct options *options, GError **error)
+{
+    bool all = options_bool(options, "all-tags", false), quiet = options_bool(options, "quiet", false);
+    struct image_name name = { 0 };
+    if (!image_name_parse(options->args[0], &name, error))
+        return 1;
+    bool named = name.tag || name.digest;
+    if (all && named) {
+        image_name_clear(&name);
+        return error_set(error, TARE_ERROR_INVALID, "tag can't be used with --all-tags/-a"), 1;
+    }
+    if (!all && !named) {
+        name.tag = g_strdup("latest");
+        if (!quiet)
+            print("Using default tag: latest\n");
+    }
+    fflush(stdout);
+    g_autofree char *full = canonical(&name);
+    image_name_clear(&name);
+    struct progress_options output = { .fd = STDOUT_FILENO, .quiet = quiet };
+    const char *platform = options_string(options, "platform", g_getenv("DOCKER_DEFAULT_PLATFORM"));
+    if (!image_pull(cli, full, platform, all, &output, error))
+        return 1;
+    print("%s\n", full);
+    return 0;
+}
+
+int cmd_image_push(struct cli *cli, const struct options *options, GError **error)
+{
+    bool all = options_bool(options, "all-tags", false), quiet = options_bool(options, "quiet", false);
+    struct image_name name = { 0 };
+    if (!image_name_parse(options->args[0], &name, error))
+        return 1;
+    bool named = name.tag || name.digest;
+    g_autofree char *full = canonical(&name), *auth = registry_auth_header(cli->config, options->args[0]),
+                    *path = api_path("images", name.name, "/push");
+    g_autoptr(GString) query = g_string_new(NULL);
+    if (!all)
+        query_add(query, "tag", name.tag ? name.tag : "latest");
+    query_add(query, "platform", options_string(options, "platform", NULL));
+    image_name_clear(&name);
+    if (all && named)
+        return error_set(error, TARE_ERROR_INVALID, "tag can't be used with --all-tags/-a"), 1;
+    if (!all && !named && !quiet)
+        print("Using default tag: latest\n");
+    const char *const headers[] = { "X-Registry-Auth", auth, NULL };
+    struct call call = { .method = "POST", .path = path, .query = query->str, .headers = headers };
+    g_autoptr(response_t) response = api_call(cli, &call, error);
+    struct progress_options output = { .fd = STDOUT_FILENO, .quiet = quiet };
+    if (!response || !progress_show(response, &output, NULL, error))
+        return 1;
+    if (quiet)
+        print("%s%s\n", full, named || all ? "" : ":latest");
+    return 0;
+}

@@ -82,7 +82,7 @@ static bool create(struct run_step *run, GError **error)
     json_t *warning;
     size_t i;
 
-    if (!container_create(build->builder->containers, NULL, build->request->platform, body, 41, &created, error))
+    if (!container_create_step(build->builder->containers, body, &created, error))
         return false;
     run->id = g_strdup(json_get_string(created, "Id", ""));
     g_ptr_array_add(build->containers, g_strdup(run->id));

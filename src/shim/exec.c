@@ -193,7 +193,7 @@ json_t *exec_status(struct shim *shim)
 
 size_t exec_n_open(const struct shim *shim)
 {
-    return g_hash_table_size(shim->execs) - shim->finished_execs.length;
+    return shim->execs ? g_hash_table_size(shim->execs) - shim->finished_execs.length : 0;
 }
 
 bool exec_knows(const struct shim *shim, pid_t pid)

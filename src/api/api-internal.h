@@ -60,16 +60,21 @@ bool api_respond_empty(struct api_request *request, int status);
 /* Streams of JSON messages, one a line. The answer begins with the first, so that what fails before it has a status of its own.
  * Takes the message. */
 bool api_send_message(struct api_request *request, json_t *message, GError **error);
+/* The same ended by a newline alone, as events and statistics are. */
+bool api_send_line(struct api_request *request, json_t *message, GError **error);
 /* {"errorDetail":{"message":…},"error":…}: how a stream of messages that has begun tells a failure. */
 bool api_send_error(struct api_request *request, const GError *error);
 /* The end of such a stream: a failure becomes its last message where it has begun, the answer itself where not. */
 bool api_finish_messages(struct api_request *request, bool ok, GError **error);
-/* The stream as a sink, for callees that serialise messages themselves. */
-struct api_progress {
+/* An answer as a sink that begins it at its first byte: what is found wrong before that still has a status of its own. */
+struct api_stream {
     struct byte_sink sink;
     struct api_request *request;
+    const char *content_type;
+    bool buffered;
 };
-void api_progress_init(struct api_progress *progress, struct api_request *request);
+void api_stream_init(struct api_stream *stream, struct api_request *request, const char *content_type, bool buffered);
+bool api_stream_begin(struct api_stream *stream, GError **error);
 
 /* The content type of attach, exec and logs: told apart only since API 1.42. */
 const char *api_stream_type(const struct api_request *request, bool multiplex);

@@ -8,20 +8,6 @@ static struct container_manager *manager(const struct api_request *request)
     return request->engine->containers;
 }
 
-struct tar_answer {
-    struct byte_sink sink;
-    struct api_request *request;
-    const char *type;
-};
-
-static bool write_tar(struct byte_sink *sink, const void *data, gsize length, GError **error)
-{
-    struct tar_answer *answer = (struct tar_answer *)sink;
-    struct http_exchange *http = answer->request->http;
-    return (http_exchange_has_begun(http) || http_exchange_begin(http, 200, answer->type, true, error)) &&
-           sink_write(http_exchange_sink(http), data, length, error);
-}
-
 static bool query_path(struct api_request *request, const char **ret, GError **error)
 {
     *ret = api_query(request, "path");
@@ -51,7 +37,8 @@ static bool get_archive(struct api_request *request, GError **error)
     const char *path;
     if (!query_path(request, &path, error) || !add_stat_header(request, path, error))
         return false;
-    struct tar_answer answer = { .sink.write = write_tar, .request = request, .type = "application/x-tar" };
+    struct api_stream answer;
+    api_stream_init(&answer, request, "application/x-tar", true);
     return container_archive_get(manager(request), request->name, path, &answer.sink, error);
 }
 
@@ -66,7 +53,8 @@ static bool put_archive(struct api_request *request, GError **error)
 
 static bool export_container(struct api_request *request, GError **error)
 {
-    struct tar_answer answer = { .sink.write = write_tar, .request = request, .type = "application/octet-stream" };
+    struct api_stream answer;
+    api_stream_init(&answer, request, "application/octet-stream", true);
     return container_export(manager(request), request->name, &answer.sink, http_exchange_cancel(request->http), error);
 }
 

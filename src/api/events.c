@@ -3,15 +3,6 @@
 
 #include <string.h>
 
-static bool send_event(struct api_request *request, json_t *event, GError **error)
-{
-    /* One event a line, as Go's encoder ends it. */
-    g_autofree char *text = json_text(event);
-    g_autofree char *line = g_strconcat(text, "\n", NULL);
-    json_decref(event);
-    return sink_write(http_exchange_sink(request->http), line, strlen(line), error);
-}
-
 static bool stream_events(struct api_request *request, GError **error)
 {
     gint64 since_ns, until_ns;
@@ -28,7 +19,7 @@ static bool stream_events(struct api_request *request, GError **error)
     while (ok && more > 0) {
         json_t *event = NULL;
         more = event_subscription_next(subscription, http_exchange_cancel(request->http), &event, error);
-        ok = more > 0 ? send_event(request, event, error) : more == 0;
+        ok = more > 0 ? api_send_line(request, event, error) : more == 0;
     }
     event_subscription_free(subscription);
     return ok;

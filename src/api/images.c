@@ -67,23 +67,11 @@ static bool prune_images(struct api_request *request, GError **error)
            api_respond_json(request, 200, answer);
 }
 
-/* A tar that fails half-way is cut off, so that nobody takes it for whole. What can be found wrong before its first byte still is
- * an answer with a status. */
-struct tar_answer {
-    struct byte_sink sink;
-    struct api_request *request;
-};
-
-static bool write_tar(struct byte_sink *sink, const void *data, gsize length, GError **error)
-{
-    struct http_exchange *http = ((struct tar_answer *)sink)->request->http;
-    return (http_exchange_has_begun(http) || http_exchange_begin(http, 200, "application/x-tar", true, error)) &&
-           sink_write(http_exchange_sink(http), data, length, error);
-}
-
+/* A tar that fails half-way is cut off, so that nobody takes it for whole. */
 static bool save(struct api_request *request, const char *const *names, GError **error)
 {
-    struct tar_answer answer = { .sink.write = write_tar, .request = request };
+    struct api_stream answer;
+    api_stream_init(&answer, request, "application/x-tar", true);
     return image_save(request->engine->images, names, &answer.sink, http_exchange_cancel(request->http), error);
 }
 
@@ -101,8 +89,8 @@ static bool save_many(struct api_request *request, GError **error)
 
 static bool load_images(struct api_request *request, GError **error)
 {
-    struct api_progress progress;
-    api_progress_init(&progress, request);
+    struct api_stream progress;
+    api_stream_init(&progress, request, "application/json", false);
     bool ok =
         image_load(request->engine->images, http_exchange_body(request->http), api_query_bool_default(request, "quiet", true),
                    &progress.sink, http_exchange_cancel(request->http), error);

@@ -142,27 +142,41 @@ bool api_respond_empty(struct api_request *request, int status)
     return true;
 }
 
+bool api_stream_begin(struct api_stream *stream, GError **error)
+{
+    struct http_exchange *http = stream->request->http;
+    return http_exchange_has_begun(http) || http_exchange_begin(http, 200, stream->content_type, stream->buffered, error);
+}
+
+static bool write_stream(struct byte_sink *sink, const void *data, gsize length, GError **error)
+{
+    struct api_stream *stream = (struct api_stream *)sink;
+    return api_stream_begin(stream, error) && sink_write(http_exchange_sink(stream->request->http), data, length, error);
+}
+
+void api_stream_init(struct api_stream *stream, struct api_request *request, const char *content_type, bool buffered)
+{
+    *stream = (struct api_stream){ { write_stream }, request, content_type, buffered };
+}
+
+static bool send_line(struct api_request *request, json_t *message, const char *end, GError **error)
+{
+    struct api_stream stream;
+    g_autofree char *text = json_text(message);
+    g_autofree char *line = g_strconcat(text, end, NULL);
+    json_decref(message);
+    api_stream_init(&stream, request, "application/json", false);
+    return write_stream(&stream.sink, line, strlen(line), error);
+}
+
 bool api_send_message(struct api_request *request, json_t *message, GError **error)
 {
-    g_autofree char *text = json_text(message);
-    g_autofree char *line = g_strconcat(text, "\r\n", NULL);
-    json_decref(message);
-    return (http_exchange_has_begun(request->http) ||
-            http_exchange_begin(request->http, 200, "application/json", false, error)) &&
-           sink_write(http_exchange_sink(request->http), line, strlen(line), error);
+    return send_line(request, message, "\r\n", error);
 }
 
-static bool write_progress(struct byte_sink *sink, const void *data, gsize length, GError **error)
+bool api_send_line(struct api_request *request, json_t *message, GError **error)
 {
-    struct api_request *request = ((struct api_progress *)sink)->request;
-    return (http_exchange_has_begun(request->http) ||
-            http_exchange_begin(request->http, 200, "application/json", false, error)) &&
-           sink_write(http_exchange_sink(request->http), data, length, error);
-}
-
-void api_progress_init(struct api_progress *progress, struct api_request *request)
-{
-    *progress = (struct api_progress){ .sink.write = write_progress, .request = request };
+    return send_line(request, message, "\n", error);
 }
 
 bool api_finish_messages(struct api_request *request, bool ok, GError **error)

@@ -53,26 +53,6 @@ static bool attach(struct api_request *request, GError **error)
     return true;
 }
 
-/* The answer begins with the first output or, for followers, at once: what is wrong with the request still has a status then. */
-struct log_answer {
-    struct byte_sink sink;
-    struct api_request *request;
-    bool multiplex;
-};
-
-static bool begin_logs(struct log_answer *answer, GError **error)
-{
-    struct http_exchange *http = answer->request->http;
-    return http_exchange_has_begun(http) ||
-           http_exchange_begin(http, 200, api_stream_type(answer->request, answer->multiplex), false, error);
-}
-
-static bool write_logs(struct byte_sink *sink, const void *data, gsize length, GError **error)
-{
-    struct log_answer *answer = (struct log_answer *)sink;
-    return begin_logs(answer, error) && sink_write(http_exchange_sink(answer->request->http), data, length, error);
-}
-
 static bool show_logs(struct api_request *request, GError **error)
 {
     bool terminal;
@@ -96,11 +76,13 @@ static bool show_logs(struct api_request *request, GError **error)
     if (!container_has_terminal(manager(request), request->name, &terminal, error))
         return false;
     options.multiplex = !terminal;
-    struct log_answer answer = { .sink.write = write_logs, .request = request, .multiplex = options.multiplex };
-    if (options.follow && !begin_logs(&answer, error))
+    struct api_stream answer;
+    api_stream_init(&answer, request, api_stream_type(request, options.multiplex), false);
+    /* A follower sees the header at once. */
+    if (options.follow && !api_stream_begin(&answer, error))
         return false;
     return container_logs(manager(request), request->name, &options, &answer.sink, http_exchange_cancel(request->http), error) &&
-           begin_logs(&answer, error);
+           api_stream_begin(&answer, error);
 }
 
 /* ---- stats ---- */
@@ -120,16 +102,6 @@ static bool pause_between_samples(struct api_request *request, GError **error)
     return cancel_poll(http_exchange_cancel(request->http), -1, 0, 1000, error) >= 0;
 }
 
-static bool send_sample(struct api_request *request, json_t *sample, GError **error)
-{
-    g_autofree char *text = json_text(sample);
-    g_autofree char *line = g_strconcat(text, "\n", NULL);
-    json_decref(sample);
-    return (http_exchange_has_begun(request->http) ||
-            http_exchange_begin(request->http, 200, "application/json", false, error)) &&
-           sink_write(http_exchange_sink(request->http), line, strlen(line), error);
-}
-
 static bool show_stats(struct api_request *request, GError **error)
 {
     bool stream = api_query_bool_default(request, "stream", true);
@@ -142,7 +114,7 @@ static bool show_stats(struct api_request *request, GError **error)
         if (!container_stats(manager(request), request->name, &sample, error))
             return false;
         bool wants_two = !stream && !one_shot && n == 0;
-        if (!wants_two && !send_sample(request, join_samples(before, sample), error))
+        if (!wants_two && !api_send_line(request, join_samples(before, sample), error))
             return false;
         if (!stream && !wants_two)
             return true;

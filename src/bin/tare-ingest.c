@@ -1,19 +1,24 @@
 /* tare-ingest: the confined workers of the layer store. Started by the engine alone:
  *
  *   tare-ingest decode MAX-BYTES         compressed on 0, plain on 1
- *   tare-ingest index DIFF-ID MAX-BYTES  tar on 3, index to 4, facts to 6; its size may not pass MAX-BYTES
+ *   tare-ingest index DIFF-ID BYTES      tar of so many bytes on 3, index to 4, facts to 6
  *
  * Both answer with one frame on fd 5 (layer/worker.h). */
+#include "base/fd.h"
 #include "base/parse.h"
 #include "base/stream.h"
 #include "layer/decode.h"
+#include "layer/erofs.h"
 #include "layer/worker.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #define DECODE_MEMORY (320u << 20) /* the largest window, the tables around it, and buffers */
+#define INDEX_MEMORY (G_GUINT64_CONSTANT(2) << 30)
+#define INDEX_SLACK (64u << 20)
 
 static bool parse_bytes(const char *text, guint64 *ret, GError **error)
 {
@@ -33,12 +38,44 @@ static bool run_decode(char **arguments, guint64 values[WORKER_REPORT_VALUES], G
     return decode_stream(&source.source, &sink.sink, &limits, error);
 }
 
+static bool write_facts(struct layer_facts *facts, GError **error)
+{
+    g_autoptr(layer_facts) owned = facts;
+    if (layer_facts_is_empty(owned))
+        return true;
+    g_autoptr(GBytes) bytes = layer_facts_write(owned);
+    return fd_write_full(WORKER_FD_FACTS, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes)) == 0 ||
+           error_set_errno(error, errno, "write layer facts");
+}
+
+static bool run_index(char **arguments, guint64 values[WORKER_REPORT_VALUES], GError **error)
+{
+    struct erofs_builder_options options = { .diff_id = arguments[0] };
+    struct confine_limits confine = { .max_memory = INDEX_MEMORY, .file_access = true };
+    if (!parse_bytes(arguments[1], &options.tar_bytes, error))
+        return false;
+    /* No index needs more than its tar and some slack: each inode stands for a header of 512 bytes. */
+    confine.max_file = options.tar_bytes + INDEX_SLACK;
+    if (!confine_worker(&confine, error))
+        return false;
+    struct fd_sink sink;
+    struct layer_facts *facts = NULL;
+    struct erofs_stats stats = { 0 };
+    fd_sink_init(&sink, WORKER_FD_INDEX, "index");
+    if (!erofs_index_tar(WORKER_FD_TAR, &options, &sink.sink, &facts, &stats, error))
+        return false;
+    values[0] = stats.content_bytes;
+    values[1] = stats.n_inodes;
+    return write_facts(facts, error);
+}
+
 static const struct {
     const char *name;
     int n_arguments;
     bool (*run)(char **arguments, guint64 values[WORKER_REPORT_VALUES], GError **error);
 } modes[] = {
     { "decode", 1, run_decode },
+    { "index", 2, run_index },
 };
 
 int main(int argc, char **argv)

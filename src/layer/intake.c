@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <stdio.h>
 #include <unistd.h>
 
 /* Bytes are gathered in chunks; each full chunk is written to the file and then hashed by a thread beside us, which starts with
@@ -170,9 +171,12 @@ guint64 intake_size(const struct intake *intake)
     return intake->size;
 }
 
-void intake_keep(struct intake *intake)
+bool intake_publish(struct intake *intake, const char *name, GError **error)
 {
+    if (renameat(intake->store->fd, intake->temporary, intake->store->fd, name) < 0)
+        return error_set_errno(error, errno, "rename %s", name);
     g_clear_pointer(&intake->temporary, g_free);
+    return true;
 }
 
 void intake_free(struct intake *intake)

@@ -3,6 +3,7 @@
 
 #include "base/digest.h"
 #include "base/spawn.h"
+#include "layer/erofs.h"
 #include "layer/layer.h"
 #include "layer/worker.h"
 
@@ -11,7 +12,8 @@ struct mount_cache;
 struct layer_store {
     char *data_root;      /* absolute */
     char *directory;      /* <data root>/layers/sha256 */
-    int fd;               /* of it */
+    char *fixups;         /* <data root>/layers/fixups */
+    int fd;               /* of directory */
     char *ingest_program; /* NULL: to be found beside us at the first use */
     guint64 max_layer_bytes;
     enum layer_mount_mode mode;
@@ -42,8 +44,8 @@ bool intake_finish(struct intake *intake, char ret_diff_id[DIGEST_ROOM], GError 
 int intake_fd(const struct intake *intake);
 const char *intake_temporary(const struct intake *intake);
 guint64 intake_size(const struct intake *intake);
-/* The file has a name of its own now: intake_free leaves it. */
-void intake_keep(struct intake *intake);
+/* Renames the file; intake_free leaves it then. */
+bool intake_publish(struct intake *intake, const char *name, GError **error);
 void intake_free(struct intake *intake);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(intake_holder, intake_free)
 
@@ -80,3 +82,6 @@ bool decoder_run(const struct decoder_run *run, GError **error);
 /* ---- publish.c: a finished tar becomes a layer ---- */
 bool layer_publish(struct layer_store *store, struct intake *intake, const char *diff_id, struct cancel *cancel,
                    struct layer_info *ret, GError **error);
+/* What is kept beside the index. facts may be NULL where nobody asks; *ret_facts is NULL where there are none. */
+bool layer_read_sidecar(struct layer_store *store, const char *diff_id, guint64 *ret_content_bytes,
+                        struct layer_facts **ret_facts, GError **error);

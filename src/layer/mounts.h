@@ -19,8 +19,9 @@ struct layer_mount {
     int fd;     /* the mount, or the directory; -1 while it is being made */
     char *path; /* where the mode has one */
     int references;
-    bool failed;    /* could not be made: waiters take it out and try for themselves */
-    bool forgotten; /* its layer was removed: goes away with its last holder */
+    bool has_facts, root_is_opaque; /* of a layer */
+    bool failed;                    /* could not be made; goes away with those who waited for it */
+    bool forgotten;                 /* its layer was removed: goes away with its last holder */
     guint64 used_at;
 };
 
@@ -71,6 +72,11 @@ bool layer_mounts_open(struct layer_store *store, enum layer_mount_mode mode, GE
 void layer_mounts_close(struct layer_store *store);
 /* Unmounts where nobody holds it, else when the last holder lets go. */
 bool layer_mounts_forget(struct layer_store *store, const char *key, GError **error);
+
+/* ---- chain.c ---- */
+/* The files of a chain's fix-up index, where there is one; *ret_key is what ret->key points to. */
+bool layer_fixup_source(struct layer_store *store, const char *const *diff_ids, char **ret_key, struct mount_source *ret,
+                        bool *ret_found, GError **error);
 
 /* ---- probe.c ---- */
 /* The first mode that works (or the one asked for), and the verdict. */

@@ -1,0 +1,50 @@
+#include "layer/layer-internal.h"
+
+struct layer_draft {
+    struct byte_sink sink; /* first: the writer writes through it */
+    struct layer_store *store;
+    struct intake *intake;
+    struct tar_writer *writer;
+};
+
+static bool write_to_intake(struct byte_sink *sink, const void *data, gsize length, GError **error)
+{
+    return intake_write(((struct layer_draft *)sink)->intake, data, length, error);
+}
+
+bool layer_draft_new(struct layer_store *store, struct layer_draft **ret, GError **error)
+{
+    struct intake *intake = intake_new(store, 0, error);
+    if (!intake)
+        return false;
+    struct layer_draft *draft = g_new0(struct layer_draft, 1);
+    draft->sink.write = write_to_intake;
+    draft->store = store;
+    draft->intake = intake;
+    draft->writer = tar_writer_new(&draft->sink);
+    *ret = draft;
+    return true;
+}
+
+struct tar_writer *layer_draft_writer(struct layer_draft *draft)
+{
+    return draft->writer;
+}
+
+bool layer_draft_commit(struct layer_draft *draft, struct layer_info *ret, GError **error)
+{
+    char diff_id[DIGEST_ROOM];
+    bool ok = tar_writer_finish(draft->writer, error) && intake_finish(draft->intake, diff_id, error) &&
+              layer_publish(draft->store, draft->intake, diff_id, NULL, ret, error);
+    layer_draft_discard(draft);
+    return ok;
+}
+
+void layer_draft_discard(struct layer_draft *draft)
+{
+    if (!draft)
+        return;
+    tar_writer_free(draft->writer);
+    intake_free(draft->intake);
+    g_free(draft);
+}

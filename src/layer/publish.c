@@ -1,0 +1,228 @@
+#include "layer/layer-internal.h"
+
+#include "base/fd.h"
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SIDECAR_MAGIC "tarelyr1"
+#define SIDECAR_HEAD 16 /* the magic, then the content's bytes, little endian; the facts follow where there are any */
+
+/* ---- the sidecar ---- */
+
+static GBytes *sidecar_write(guint64 content_bytes, const void *facts, gsize length)
+{
+    GByteArray *bytes = g_byte_array_sized_new(SIDECAR_HEAD + (guint)length);
+    guint64 little = GUINT64_TO_LE(content_bytes);
+    g_byte_array_append(bytes, (const guint8 *)SIDECAR_MAGIC, 8);
+    g_byte_array_append(bytes, (const guint8 *)&little, 8);
+    if (length > 0)
+        g_byte_array_append(bytes, facts, (guint)length);
+    return g_byte_array_free_to_bytes(bytes);
+}
+
+static bool parse_facts(const char *data, gsize length, struct layer_facts **ret, GError **error)
+{
+    *ret = NULL;
+    return length == 0 || layer_facts_parse(data, length, ret, error);
+}
+
+bool layer_read_sidecar(struct layer_store *store, const char *diff_id, guint64 *ret_content_bytes,
+                        struct layer_facts **ret_facts, GError **error)
+{
+    g_autofree char *data = NULL;
+    size_t length = 0;
+    g_autofd int fd = layer_open_file(store, diff_id, LAYER_FILE_FACTS, error);
+    if (fd < 0 || !fd_read_all(fd, LAYER_FACTS_MAX + SIDECAR_HEAD, "layer facts", &data, &length, error))
+        return false;
+    if (length < SIDECAR_HEAD || memcmp(data, SIDECAR_MAGIC, 8) != 0)
+        return error_set(error, TARE_ERROR_INVALID, "the facts of layer %s are damaged", diff_id);
+    guint64 little;
+    memcpy(&little, data + 8, sizeof little);
+    if (ret_facts && !parse_facts(data + SIDECAR_HEAD, length - SIDECAR_HEAD, ret_facts, error))
+        return false;
+    *ret_content_bytes = GUINT64_FROM_LE(little);
+    return true;
+}
+
+/* ---- indexing ---- */
+
+/* An index on its way: files that have no name yet but a temporary one. */
+struct pending {
+    struct layer_store *store;
+    int index, facts;
+    char *index_name, *facts_name, *sidecar_name;
+    guint64 content_bytes;
+};
+
+static void pending_clear(struct pending *pending)
+{
+    char *const names[] = { pending->index_name, pending->facts_name, pending->sidecar_name };
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (names[i])
+            unlinkat(pending->store->fd, names[i], 0);
+        g_free(names[i]);
+    }
+    fd_clear(&pending->index);
+    fd_clear(&pending->facts);
+}
+
+static bool run_indexer(struct pending *pending, int tar, const char *diff_id, guint64 tar_bytes, struct cancel *cancel,
+                        GError **error)
+{
+    struct worker worker = WORKER_NONE;
+    guint64 values[WORKER_REPORT_VALUES];
+    g_autofree char *bytes = g_strdup_printf("%" G_GUINT64_FORMAT, tar_bytes);
+    const char *const arguments[] = { "index", diff_id, bytes, NULL };
+    const struct spawn_fd fds[] = {
+        { tar, WORKER_FD_TAR },
+        { pending->index, WORKER_FD_INDEX },
+        { pending->facts, WORKER_FD_FACTS },
+    };
+    if (!worker_start(pending->store, arguments, fds, G_N_ELEMENTS(fds), "indexer", &worker, error) ||
+        !worker_finish(&worker, cancel, -1, values, error))
+        return false;
+    pending->content_bytes = values[0];
+    return true;
+}
+
+/* What the indexer said is only believed after this. */
+static bool check_index(int index, const char *diff_id, guint64 tar_bytes, GError **error)
+{
+    struct erofs_device device = { .tar_bytes = tar_bytes };
+    g_strlcpy(device.diff_id, diff_id, sizeof device.diff_id);
+    const struct erofs_check_options options = { .id = diff_id, .devices = &device, .n_devices = 1 };
+    if (erofs_check(index, &options, error))
+        return true;
+    g_prefix_error(error, "its index is not well-formed: ");
+    return false;
+}
+
+static bool make_sidecar(struct pending *pending, GError **error)
+{
+    g_autofree char *data = NULL;
+    size_t length = 0;
+    struct layer_facts *facts = NULL;
+    if (lseek(pending->facts, 0, SEEK_SET) < 0 ||
+        !fd_read_all(pending->facts, LAYER_FACTS_MAX, "layer facts", &data, &length, error) ||
+        !parse_facts(data, length, &facts, error))
+        return false;
+    bool is_empty = layer_facts_is_empty(facts);
+    layer_facts_free(facts);
+    g_autoptr(GBytes) bytes = sidecar_write(pending->content_bytes, data, is_empty ? 0 : length);
+    g_autofd int fd = file_new_temporary(pending->store->fd, 0600, &pending->sidecar_name, error);
+    if (fd < 0)
+        return false;
+    return fd_write_full(fd, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes)) == 0 ||
+           error_set_errno(error, errno, "write");
+}
+
+static bool make_index(struct pending *pending, const char *tar_name, const char *diff_id, struct cancel *cancel, GError **error)
+{
+    struct stat st;
+    g_autofd int tar = openat(pending->store->fd, tar_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (tar < 0 || fstat(tar, &st) < 0)
+        return error_set_errno(error, errno, "open tar");
+    pending->index = file_new_temporary(pending->store->fd, 0600, &pending->index_name, error);
+    if (pending->index < 0)
+        return false;
+    pending->facts = file_new_temporary(pending->store->fd, 0600, &pending->facts_name, error);
+    return pending->facts >= 0 && run_indexer(pending, tar, diff_id, (guint64)st.st_size, cancel, error) &&
+           check_index(pending->index, diff_id, (guint64)st.st_size, error) && make_sidecar(pending, error);
+}
+
+/* ---- into place ---- */
+
+static bool rename_into_place(struct layer_store *store, char **temporary, const char *diff_id, enum layer_file kind,
+                              GError **error)
+{
+    char name[LAYER_NAME_ROOM];
+    layer_file_name(diff_id, kind, name);
+    if (renameat(store->fd, *temporary, store->fd, name) < 0)
+        return error_set_errno(error, errno, "rename %s", name);
+    g_clear_pointer(temporary, g_free);
+    return true;
+}
+
+/* The tar last: with it the layer is there. Two that bring the same layer at the same time do so one after the other, and the
+ * second drops its own. */
+static bool publish_files(struct pending *pending, struct intake *intake, const char *diff_id, GError **error)
+{
+    struct layer_store *store = pending->store;
+    char tar[LAYER_NAME_ROOM];
+    layer_file_name(diff_id, LAYER_FILE_TAR, tar);
+    g_mutex_lock(&store->publish);
+    bool ok =
+        layer_store_has(store, diff_id) ||
+        (rename_into_place(store, &pending->sidecar_name, diff_id, LAYER_FILE_FACTS, error) &&
+         rename_into_place(store, &pending->index_name, diff_id, LAYER_FILE_INDEX, error) && intake_publish(intake, tar, error));
+    g_mutex_unlock(&store->publish);
+    return ok;
+}
+
+bool layer_publish(struct layer_store *store, struct intake *intake, const char *diff_id, struct cancel *cancel,
+                   struct layer_info *ret, GError **error)
+{
+    struct pending pending = { .store = store, .index = -1, .facts = -1 };
+    bool ok = layer_store_has(store, diff_id) || (make_index(&pending, intake_temporary(intake), diff_id, cancel, error) &&
+                                                  publish_files(&pending, intake, diff_id, error));
+    pending_clear(&pending);
+    return ok && layer_store_info(store, diff_id, ret, error);
+}
+
+/* ---- stored layers ---- */
+
+bool layer_store_info(struct layer_store *store, const char *diff_id, struct layer_info *ret, GError **error)
+{
+    struct layer_info info = { 0 };
+    struct stat tar_stat, index_stat;
+    g_autofd int tar = layer_open_file(store, diff_id, LAYER_FILE_TAR, error);
+    if (tar < 0)
+        return false;
+    g_autofd int index = layer_open_file(store, diff_id, LAYER_FILE_INDEX, error);
+    if (index < 0)
+        return false;
+    if (fstat(tar, &tar_stat) < 0 || fstat(index, &index_stat) < 0)
+        return error_set_errno(error, errno, "stat layer %s", diff_id);
+    if (!layer_read_sidecar(store, diff_id, &info.content_bytes, NULL, error) || !digest_of_fd(index, info.index_digest, error))
+        return false;
+    g_strlcpy(info.diff_id, diff_id, sizeof info.diff_id);
+    info.tar_bytes = (guint64)tar_stat.st_size;
+    info.index_bytes = (guint64)index_stat.st_size;
+    *ret = info;
+    return true;
+}
+
+static bool verify_tar(int tar, const char *diff_id, GError **error)
+{
+    char digest[DIGEST_ROOM];
+    if (!digest_of_fd(tar, digest, error))
+        return false;
+    return strcmp(digest, diff_id) == 0 || error_set(error, TARE_ERROR_INVALID, "its content has the digest %s", digest);
+}
+
+bool layer_store_verify(struct layer_store *store, const char *diff_id, GError **error)
+{
+    struct stat st;
+    g_autofd int tar = layer_open_file(store, diff_id, LAYER_FILE_TAR, error);
+    if (tar < 0)
+        return false;
+    g_autofd int index = layer_open_file(store, diff_id, LAYER_FILE_INDEX, error);
+    if (index < 0)
+        return false;
+    if (fstat(tar, &st) < 0)
+        return error_set_errno(error, errno, "stat layer %s", diff_id);
+    guint64 content_bytes;
+    struct layer_facts *facts = NULL;
+    bool ok = verify_tar(tar, diff_id, error) && check_index(index, diff_id, (guint64)st.st_size, error) &&
+              layer_read_sidecar(store, diff_id, &content_bytes, &facts, error);
+    layer_facts_free(facts);
+    if (!ok)
+        g_prefix_error(error, "layer %s is damaged: ", diff_id);
+    return ok;
+}

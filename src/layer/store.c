@@ -1,0 +1,224 @@
+#include "layer/layer-internal.h"
+
+#include "base/fd.h"
+#include "base/file.h"
+#include "layer/mounts.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DEFAULT_MAX_LAYER_BYTES (G_GUINT64_CONSTANT(1) << 40)
+
+static const char *const suffixes[] = { [LAYER_FILE_TAR] = ".tar", [LAYER_FILE_INDEX] = ".erofs", [LAYER_FILE_FACTS] = ".facts" };
+
+/* ---- names ---- */
+
+void layer_file_name(const char *diff_id, enum layer_file kind, char ret[LAYER_NAME_ROOM])
+{
+    g_snprintf(ret, LAYER_NAME_ROOM, "%s%s", digest_hex(diff_id), suffixes[kind]);
+}
+
+bool layer_check_diff_id(const char *diff_id, GError **error)
+{
+    return digest_is_valid(diff_id) ||
+           error_set(error, TARE_ERROR_INVALID, "invalid layer digest \"%s\"", diff_id ? diff_id : "");
+}
+
+int layer_open_file(struct layer_store *store, const char *diff_id, enum layer_file kind, GError **error)
+{
+    char name[LAYER_NAME_ROOM];
+    if (!layer_check_diff_id(diff_id, error))
+        return -1;
+    layer_file_name(diff_id, kind, name);
+    int fd = openat(store->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && errno == ENOENT)
+        error_set(error, TARE_ERROR_NOT_FOUND, "layer %s does not exist", diff_id);
+    else if (fd < 0)
+        error_set_errno(error, errno, "open layer %s", diff_id);
+    return fd;
+}
+
+static bool file_exists(struct layer_store *store, const char *diff_id, enum layer_file kind)
+{
+    char name[LAYER_NAME_ROOM];
+    layer_file_name(diff_id, kind, name);
+    return faccessat(store->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool layer_store_has(struct layer_store *store, const char *diff_id)
+{
+    return digest_is_valid(diff_id) && file_exists(store, diff_id, LAYER_FILE_TAR) &&
+           file_exists(store, diff_id, LAYER_FILE_INDEX);
+}
+
+int layer_store_open_tar(struct layer_store *store, const char *diff_id, GError **error)
+{
+    return layer_open_file(store, diff_id, LAYER_FILE_TAR, error);
+}
+
+/* ---- the list ---- */
+
+static gint compare_strings(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The diff id of a file that is called "<hex><suffix>", or NULL. g_free. */
+static char *diff_id_of_name(const char *name, const char *suffix)
+{
+    if (strlen(name) != DIGEST_HEX_LENGTH + strlen(suffix) || !g_str_has_suffix(name, suffix))
+        return NULL;
+    g_autofree char *diff_id = g_strdup_printf(DIGEST_PREFIX "%.*s", DIGEST_HEX_LENGTH, name);
+    return digest_is_valid(diff_id) ? g_steal_pointer(&diff_id) : NULL;
+}
+
+static DIR *open_list(struct layer_store *store, GError **error)
+{
+    int fd = openat(store->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        error_set_errno(error, errno, "open %s", store->directory);
+        fd_close(fd);
+    }
+    return dir;
+}
+
+char **layer_store_list(struct layer_store *store, GError **error)
+{
+    DIR *dir = open_list(store, error);
+    if (!dir)
+        return NULL;
+    GPtrArray *list = g_ptr_array_new();
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        g_autofree char *diff_id = diff_id_of_name(entry->d_name, suffixes[LAYER_FILE_TAR]);
+        if (diff_id && layer_store_has(store, diff_id))
+            g_ptr_array_add(list, g_steal_pointer(&diff_id));
+    }
+    closedir(dir);
+    g_ptr_array_sort(list, compare_strings);
+    g_ptr_array_add(list, NULL);
+    return (char **)g_ptr_array_free(list, FALSE);
+}
+
+/* What an interrupted ingest or removal left: an index or facts without a tar. (A tar without an index is whole and keeps.) */
+static bool sweep_leftovers(struct layer_store *store, GError **error)
+{
+    DIR *dir = open_list(store, error);
+    if (!dir)
+        return false;
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        g_autofree char *of_index = diff_id_of_name(entry->d_name, suffixes[LAYER_FILE_INDEX]);
+        g_autofree char *of_facts = diff_id_of_name(entry->d_name, suffixes[LAYER_FILE_FACTS]);
+        const char *diff_id = of_index ? of_index : of_facts;
+        if (diff_id && !file_exists(store, diff_id, LAYER_FILE_TAR))
+            unlinkat(store->fd, entry->d_name, 0);
+    }
+    closedir(dir);
+    return true;
+}
+
+/* ---- opening and closing ---- */
+
+static char *absolute_path(const char *path)
+{
+    if (g_path_is_absolute(path))
+        return g_strdup(path);
+    g_autofree char *here = g_get_current_dir();
+    return g_build_filename(here, path, NULL);
+}
+
+static bool open_directories(struct layer_store *store, GError **error)
+{
+    g_autofree char *layers = g_build_filename(store->data_root, "layers", NULL);
+    store->directory = g_build_filename(layers, "sha256", NULL);
+    store->fixups = g_build_filename(layers, "fixups", NULL);
+    g_autofd int top = dir_make_path(layers, 0700, error);
+    if (top < 0)
+        return false;
+    g_autofd int fixups = dir_make(top, "fixups", 0700, error);
+    if (fixups < 0 || !file_sweep_temporaries(fixups, error))
+        return false;
+    store->fd = dir_make(top, "sha256", 0700, error);
+    return store->fd >= 0 && file_sweep_temporaries(top, error) && file_sweep_temporaries(store->fd, error) &&
+           sweep_leftovers(store, error);
+}
+
+bool layer_store_open(const char *data_root, const struct layer_store_options *options, struct layer_store **ret, GError **error)
+{
+    static const struct layer_store_options defaults = { .mode = LAYER_MOUNT_AUTO };
+    options = options ? options : &defaults;
+    struct layer_store *store = g_new0(struct layer_store, 1);
+    store->fd = -1;
+    store->data_root = absolute_path(data_root);
+    store->ingest_program = g_strdup(options->ingest_program);
+    store->max_layer_bytes = options->max_layer_bytes ? options->max_layer_bytes : DEFAULT_MAX_LAYER_BYTES;
+    g_mutex_init(&store->publish);
+    if (!open_directories(store, error) || !layer_mounts_open(store, options->mode, error)) {
+        layer_store_close(store);
+        return false;
+    }
+    *ret = store;
+    return true;
+}
+
+void layer_store_close(struct layer_store *store)
+{
+    if (!store)
+        return;
+    layer_mounts_close(store);
+    fd_clear(&store->fd);
+    g_mutex_clear(&store->publish);
+    g_free(store->ingest_program);
+    g_free(store->verdict);
+    g_free(store->directory);
+    g_free(store->fixups);
+    g_free(store->data_root);
+    g_free(store);
+}
+
+enum layer_mount_mode layer_store_mode(const struct layer_store *store)
+{
+    return store->mode;
+}
+
+const char *layer_store_verdict(const struct layer_store *store)
+{
+    return store->verdict;
+}
+
+/* ---- the rest of a layer's life ---- */
+
+static bool sync_file(struct layer_store *store, const char *diff_id, enum layer_file kind, GError **error)
+{
+    g_autofd int fd = layer_open_file(store, diff_id, kind, error);
+    if (fd < 0)
+        return false;
+    return fdatasync(fd) == 0 || error_set_errno(error, errno, "sync layer %s", diff_id);
+}
+
+bool layer_store_make_durable(struct layer_store *store, const char *diff_id, GError **error)
+{
+    if (!sync_file(store, diff_id, LAYER_FILE_TAR, error) || !sync_file(store, diff_id, LAYER_FILE_INDEX, error) ||
+        !sync_file(store, diff_id, LAYER_FILE_FACTS, error))
+        return false;
+    return fsync(store->fd) == 0 || error_set_errno(error, errno, "sync %s", store->directory);
+}
+
+bool layer_store_remove(struct layer_store *store, const char *diff_id, GError **error)
+{
+    if (!layer_check_diff_id(diff_id, error) || !layer_mounts_forget(store, digest_hex(diff_id), error))
+        return false;
+    /* The tar last: what is left by a crash in between has no index, or is swept. */
+    static const enum layer_file order[] = { LAYER_FILE_INDEX, LAYER_FILE_FACTS, LAYER_FILE_TAR };
+    for (size_t i = 0; i < G_N_ELEMENTS(order); i++) {
+        char name[LAYER_NAME_ROOM];
+        layer_file_name(diff_id, order[i], name);
+        if (unlinkat(store->fd, name, 0) < 0 && errno != ENOENT)
+            return error_set_errno(error, errno, "remove layer %s", diff_id);
+    }
+    return true;
+}

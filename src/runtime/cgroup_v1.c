@@ -110,6 +110,19 @@ GArray *cgroup_v1_settings(const struct plan_resources *resources)
     return settings;
 }
 
+/* The last of equal rules decides for its devices, so that the earlier ones need not be written: Docker's list repeats half of ours. */
+static bool is_repeated(const GArray *rules, guint index)
+{
+    const struct plan_device_rule *rule = &g_array_index(rules, struct plan_device_rule, index);
+    for (guint i = index + 1; i < rules->len; i++) {
+        const struct plan_device_rule *other = &g_array_index(rules, struct plan_device_rule, i);
+        if (rule->allow == other->allow && rule->type == other->type && rule->major == other->major && rule->minor == other->minor &&
+            rule->access == other->access)
+            return true;
+    }
+    return false;
+}
+
 static bool write_device_rules(int dir, const GArray *rules, GError **error)
 {
     /* What no rule names is refused; a new directory has its parent's list. */
@@ -117,6 +130,8 @@ static bool write_device_rules(int dir, const GArray *rules, GError **error)
         return false;
     for (guint i = 0; i < rules->len; i++) {
         const struct plan_device_rule *rule = &g_array_index(rules, struct plan_device_rule, i);
+        if (is_repeated(rules, i) || (i == 0 && rule->type == 'a' && !rule->allow))
+            continue;
         g_autoptr(GString) text = g_string_new(NULL);
         g_string_append_printf(text, "%c ", rule->type);
         if (rule->major < 0)

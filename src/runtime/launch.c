@@ -98,7 +98,7 @@ bool launch_init(struct launch *launch, const struct plan_process *process, int 
 static long clone_child(int flags, int cgroup_fd, int *ret_pidfd)
 {
     struct clone_args args = {
-        .flags = (guint64)(unsigned)flags | CLONE_PIDFD | (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
+        .flags = (guint64)(unsigned)flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
         .pidfd = (guint64)(guintptr)ret_pidfd,
         .exit_signal = SIGCHLD,
         .cgroup = cgroup_fd >= 0 ? (guint64)cgroup_fd : 0,

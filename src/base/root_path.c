@@ -4,11 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 bool root_path_force_walk;
@@ -139,6 +141,14 @@ static int open_component(int dir, const char *name, const struct making *making
     return fd;
 }
 
+/* A link of procfs that the kernel follows by jumping (fd/7, exe, root, ns/…): its text names something of the host, or of us. The plain ones (self,
+ * mounts, net) are relative. */
+static bool is_magic(int fd, const char *target)
+{
+    struct statfs fs;
+    return fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC && (target[0] == '/' || strchr(target, ':'));
+}
+
 static int step(struct trail *trail, struct rest *rest, const char *name, bool last, int flags, const struct making *making,
                 int *n_links)
 {
@@ -149,10 +159,11 @@ static int step(struct trail *trail, struct rest *rest, const char *name, bool l
     struct stat st;
     if (fstat(fd, &st) < 0 || (S_ISLNK(st.st_mode) && !(last && (flags & O_NOFOLLOW)))) {
         char *target = S_ISLNK(st.st_mode) ? read_link(dir, name) : NULL;
+        bool magic = target && is_magic(fd, target);
         fd_close(fd);
         if (!target)
             return -1;
-        if (++*n_links > LINKS_MAX) {
+        if (magic || ++*n_links > LINKS_MAX) {
             free(target);
             return errno = ELOOP, -1;
         }

@@ -20,6 +20,7 @@ struct layer_store {
     char *verdict;
     GMutex publish; /* renames of finished layers */
     struct mount_cache *mounts;
+    GThread *cleaner; /* removes what the probe left; NULL */
 };
 
 /* ---- store.c: file names ---- */

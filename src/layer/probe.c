@@ -76,14 +76,24 @@ static bool prepare(struct probe *probe, GError **error)
     return probe->top >= 0 && write_layer(probe, error);
 }
 
+static gpointer remove_probe(gpointer path)
+{
+    dir_remove_tree(AT_FDCWD, path, NULL);
+    g_free(path);
+    return NULL;
+}
+
+/* Deleting a handful of directories may take longer than all the rest (each waits for the file system's journal): nobody waits
+ * for it. */
 static void probe_clear(struct probe *probe)
 {
-    g_autofree char *layers = g_build_filename(probe->store->data_root, "layers", NULL);
-    g_autofd int parent = open(layers, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (parent >= 0)
-        dir_remove_tree(parent, FILE_TEMPORARY_PREFIX "probe", NULL);
+    if (probe->directory) {
+        GThread *cleaner = g_thread_try_new("probe", remove_probe, probe->directory, NULL);
+        if (!cleaner)
+            remove_probe(probe->directory);
+        probe->store->cleaner = cleaner;
+    }
     fd_clear(&probe->top);
-    g_free(probe->directory);
     g_free(probe->index);
     g_free(probe->tar);
     g_free(probe->upper);

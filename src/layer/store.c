@@ -169,6 +169,8 @@ void layer_store_close(struct layer_store *store)
 {
     if (!store)
         return;
+    if (store->cleaner)
+        g_thread_join(store->cleaner);
     layer_mounts_close(store);
     fd_clear(&store->fd);
     g_mutex_clear(&store->publish);

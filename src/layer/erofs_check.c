@@ -282,7 +282,12 @@ bool erofs_check(int index_fd, const struct erofs_check_options *options, GError
         return false;
     /* At most one inode per 64 bytes of a file whose length is now known. */
     gsize n = (gsize)erofs_reader_super(reader)->n_inodes + 1;
-    g_autofree guint64 *nids = check.nids = g_new0(guint64, n);
-    g_autofree guint32 *links = check.links = g_new0(guint32, n), *parents = check.parents = g_new0(guint32, n);
-    return check_inodes(&check, error) && check_directories(&check, error);
+    check.nids = g_new0(guint64, n);
+    check.links = g_new0(guint32, n);
+    check.parents = g_new0(guint32, n);
+    bool ok = check_inodes(&check, error) && check_directories(&check, error);
+    g_free(check.nids);
+    g_free(check.links);
+    g_free(check.parents);
+    return ok;
 }

@@ -263,6 +263,15 @@ static char *check_network(const char *value)
     return take_problem(endpoint, problem);
 }
 
+static char *check_tag(const char *value)
+{
+    GError *problem = NULL;
+    struct image_name name = { 0 };
+    image_name_parse(value, &name, &problem);
+    image_name_clear(&name);
+    return take_problem(NULL, problem);
+}
+
 static const struct check by_type[] = {
     { "", check_bool },
     { "int", check_int },
@@ -294,6 +303,7 @@ static const struct check by_name[] = {
     { "label", check_label },
     { "link", check_link },
     { "sysctl", check_sysctl },
+    { "tag", check_tag },
 };
 
 static char *run_checks(const struct check *checks, size_t n, const char *name, const char *value)

@@ -161,6 +161,8 @@ const char *api_version(struct cli *cli, GError **error)
 {
     if (cli->version)
         return cli->version;
+    if (!cli->endpoint && !cli_resolve_endpoint(cli, error))
+        return NULL;
     const char *forced = g_getenv("DOCKER_API_VERSION");
     struct http_request request = { .method = "HEAD", .target = "/_ping", .body_fd = -1 };
     struct response *response = exchange(cli, &request, error);

@@ -28,13 +28,13 @@ static bool add_stat_header(struct api_request *request, const char *path, GErro
 
 static bool stat_archive(struct api_request *request, GError **error)
 {
-    const char *path;
+    const char *path = NULL;
     return query_path(request, &path, error) && add_stat_header(request, path, error) && api_respond_empty(request, 200);
 }
 
 static bool get_archive(struct api_request *request, GError **error)
 {
-    const char *path;
+    const char *path = NULL;
     if (!query_path(request, &path, error) || !add_stat_header(request, path, error))
         return false;
     struct api_stream answer;
@@ -44,7 +44,7 @@ static bool get_archive(struct api_request *request, GError **error)
 
 static bool put_archive(struct api_request *request, GError **error)
 {
-    const char *path;
+    const char *path = NULL;
     return query_path(request, &path, error) &&
            container_archive_put(manager(request), request->name, path, http_exchange_body(request->http),
                                  api_query_bool(request, "noOverwriteDirNonDir"), api_query_bool(request, "copyUIDGID"), error) &&

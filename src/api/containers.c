@@ -15,7 +15,7 @@ static bool list_containers(struct api_request *request, GError **error)
 {
     g_autoptr(json_t) filters = NULL;
     json_t *answer = NULL;
-    gint64 limit;
+    gint64 limit = 0;
     if (!api_query_filters(request, &filters, error) || !api_query_int(request, "limit", G_MININT, G_MAXINT, 0, &limit, error))
         return false;
     return container_list(manager(request), api_query_bool(request, "all"), (int)MAX(limit, 0), api_query_bool(request, "size"),
@@ -64,7 +64,7 @@ static bool query_timeout(struct api_request *request, int *ret, GError **error)
 
 static bool stop_container(struct api_request *request, GError **error)
 {
-    int timeout_s;
+    int timeout_s = -1;
     const char *signal = request->version >= 42 ? api_query(request, "signal") : NULL;
     return query_timeout(request, &timeout_s, error) &&
            container_stop(manager(request), request->name, signal, timeout_s, http_exchange_cancel(request->http), error) &&
@@ -73,7 +73,7 @@ static bool stop_container(struct api_request *request, GError **error)
 
 static bool restart_container(struct api_request *request, GError **error)
 {
-    int timeout_s;
+    int timeout_s = -1;
     const char *signal = request->version >= 42 ? api_query(request, "signal") : NULL;
     return query_timeout(request, &timeout_s, error) &&
            container_restart(manager(request), request->name, signal, timeout_s, http_exchange_cancel(request->http), error) &&
@@ -131,7 +131,7 @@ bool api_query_size(const struct api_request *request, unsigned *ret_rows, unsig
 
 static bool resize_container(struct api_request *request, GError **error)
 {
-    unsigned rows, columns;
+    unsigned rows = 0, columns = 0;
     return api_query_size(request, &rows, &columns, error) &&
            container_resize(manager(request), request->name, rows, columns, error) && api_respond_empty(request, 200);
 }

@@ -5,7 +5,7 @@
 
 static bool stream_events(struct api_request *request, GError **error)
 {
-    gint64 since_ns, until_ns;
+    gint64 since_ns = 0, until_ns = 0;
     g_autoptr(json_t) filters = NULL;
     if (!api_query_time(request, "since", &since_ns, error) || !api_query_time(request, "until", &until_ns, error) ||
         !api_query_filters(request, &filters, error))

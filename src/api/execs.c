@@ -22,7 +22,7 @@ static bool create_exec(struct api_request *request, GError **error)
 static bool start_exec(struct api_request *request, GError **error)
 {
     g_autoptr(json_t) body = NULL;
-    bool terminal;
+    bool terminal = false;
     if (!api_read_json(request, &body, error))
         return false;
     if (!body)
@@ -45,7 +45,7 @@ static bool start_exec(struct api_request *request, GError **error)
 
 static bool resize_exec(struct api_request *request, GError **error)
 {
-    unsigned rows, columns;
+    unsigned rows = 0, columns = 0;
     return api_query_size(request, &rows, &columns, error) &&
            container_exec_resize(manager(request), request->name, rows, columns, error) && api_respond_empty(request, 200);
 }

@@ -60,7 +60,7 @@ static bool prune_images(struct api_request *request, GError **error)
 {
     g_autoptr(json_t) filters = NULL;
     json_t *answer = NULL;
-    bool dangling;
+    bool dangling = true;
     if (!api_query_filters(request, &filters, error) || !filter_bool(filters, "dangling", true, &dangling, error))
         return false;
     return image_store_prune(request->engine->images, dangling, filters, &answer, error) &&

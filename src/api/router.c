@@ -82,7 +82,7 @@ static const struct api_route *find_route(const char *method, const char *path, 
 
 static bool dispatch(struct api_request *request, const struct http_request *http, GError **error)
 {
-    const char *path;
+    const char *path = NULL;
     if (!api_path_version(http->path, &request->version, &path, error))
         return false;
     const struct api_route *route = find_route(http->method, path, request->version, &request->name);

@@ -31,7 +31,7 @@ void api_tell_failure(int fd, bool multiplex, const GError *failure)
 
 static bool attach(struct api_request *request, GError **error)
 {
-    bool terminal;
+    bool terminal = false;
     if (!container_has_terminal(manager(request), request->name, &terminal, error))
         return false;
     const struct container_attach_options options = {
@@ -55,7 +55,7 @@ static bool attach(struct api_request *request, GError **error)
 
 static bool show_logs(struct api_request *request, GError **error)
 {
-    bool terminal;
+    bool terminal = false;
     struct container_logs_options options = {
         .use_stdout = api_query_bool(request, "stdout"),
         .use_stderr = api_query_bool(request, "stderr"),

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-char **filter_values(const json_t *filters, const char *name)
+char **image_filter_values(const json_t *filters, const char *name)
 {
     json_t *values = json_object_get(filters, name);
     if (json_is_array(values))
@@ -21,7 +21,7 @@ char **filter_values(const json_t *filters, const char *name)
     return (char **)g_ptr_array_free(strings, FALSE);
 }
 
-bool filter_check_names(const json_t *filters, const char *const *known, GError **error)
+bool image_filter_check_names(const json_t *filters, const char *const *known, GError **error)
 {
     const char *name;
     json_t *values;
@@ -40,7 +40,7 @@ bool labels_match(const json_t *labels, const char *filter)
     return !equals || g_strcmp0(json_string_value(value), equals + 1) == 0;
 }
 
-bool filter_time(const char *text, gint64 *ret_ns, GError **error)
+bool image_filter_time(const char *text, gint64 *ret_ns, GError **error)
 {
     gint64 duration;
     guint64 seconds;

@@ -40,8 +40,8 @@ bool store_put_layer(struct image_store *store, const struct layer_info *layer, 
 /* Label filter "k" or "k=v" against an object. */
 bool labels_match(const json_t *labels, const char *filter);
 /* The values of one filter, from {"name": {"v": true}} or {"name": ["v"]}; NULL-terminated (g_strfreev), NULL where absent. */
-char **filter_values(const json_t *filters, const char *name);
+char **image_filter_values(const json_t *filters, const char *name);
 /* Refuses filters not in the list: "invalid filter 'x'". */
-bool filter_check_names(const json_t *filters, const char *const *known, GError **error);
+bool image_filter_check_names(const json_t *filters, const char *const *known, GError **error);
 /* until=…: RFC 3339, unix seconds or a duration before now → ns. */
-bool filter_time(const char *text, gint64 *ret_ns, GError **error);
+bool image_filter_time(const char *text, gint64 *ret_ns, GError **error);

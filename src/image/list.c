@@ -106,7 +106,7 @@ static bool created_of(struct image_store *store, const char *name, gint64 *ret,
 
 static bool read_dangling(const json_t *filters, struct image_filter *filter, GError **error)
 {
-    g_auto(GStrv) values = filter_values(filters, "dangling");
+    g_auto(GStrv) values = image_filter_values(filters, "dangling");
     filter->has_dangling = values != NULL && values[0];
     for (char **value = values; value && *value; value++)
         if (!parse_bool(*value, &filter->dangling_only))
@@ -116,9 +116,9 @@ static bool read_dangling(const json_t *filters, struct image_filter *filter, GE
 
 static bool read_times(struct image_store *store, const json_t *filters, struct image_filter *filter, GError **error)
 {
-    g_auto(GStrv) before = filter_values(filters, "before");
-    g_auto(GStrv) since = filter_values(filters, "since");
-    g_auto(GStrv) until = filter_values(filters, "until");
+    g_auto(GStrv) before = image_filter_values(filters, "before");
+    g_auto(GStrv) since = image_filter_values(filters, "since");
+    g_auto(GStrv) until = image_filter_values(filters, "until");
     gint64 ns;
     for (char **value = before; value && *value; value++) {
         if (!created_of(store, *value, &ns, error))
@@ -131,7 +131,7 @@ static bool read_times(struct image_store *store, const json_t *filters, struct 
         filter->since_ns = MAX(filter->since_ns, ns);
     }
     for (char **value = until; value && *value; value++) {
-        if (!filter_time(*value, &ns, error))
+        if (!image_filter_time(*value, &ns, error))
             return false;
         filter->before_ns = filter->before_ns ? MIN(filter->before_ns, ns) : ns;
     }
@@ -141,10 +141,10 @@ static bool read_times(struct image_store *store, const json_t *filters, struct 
 static bool read_filter(struct image_store *store, const json_t *filters, struct image_filter *filter, GError **error)
 {
     static const char *const known[] = { "dangling", "label", "label!", "before", "since", "reference", "until", NULL };
-    filter->labels = filter_values(filters, "label");
-    filter->label_nots = filter_values(filters, "label!");
-    filter->references = filter_values(filters, "reference");
-    return filter_check_names(filters, known, error) && read_dangling(filters, filter, error) &&
+    filter->labels = image_filter_values(filters, "label");
+    filter->label_nots = image_filter_values(filters, "label!");
+    filter->references = image_filter_values(filters, "reference");
+    return image_filter_check_names(filters, known, error) && read_dangling(filters, filter, error) &&
            read_times(store, filters, filter, error);
 }
 

@@ -49,23 +49,23 @@ static bool layers_size(struct image_store *store, gint64 *ret, GError **error)
 
 static bool read_until(const json_t *filters, gint64 *ret, GError **error)
 {
-    g_auto(GStrv) until = filter_values(filters, "until");
+    g_auto(GStrv) until = image_filter_values(filters, "until");
     *ret = 0;
     if (!until || !until[0])
         return true;
     if (until[1])
         return error_set(error, TARE_ERROR_INVALID, "more than one until filter specified");
-    return filter_time(until[0], ret, error);
+    return image_filter_time(until[0], ret, error);
 }
 
 bool image_store_prune(struct image_store *store, bool dangling_only, const json_t *filters, json_t **ret, GError **error)
 {
     static const char *const known[] = { "dangling", "label", "label!", "until", NULL };
     g_autoptr(GPtrArray) images = NULL;
-    g_auto(GStrv) labels = filter_values(filters, "label");
-    g_auto(GStrv) label_nots = filter_values(filters, "label!");
+    g_auto(GStrv) labels = image_filter_values(filters, "label");
+    g_auto(GStrv) label_nots = image_filter_values(filters, "label!");
     gint64 until_ns, before, after;
-    if (!filter_check_names(filters, known, error) || !read_until(filters, &until_ns, error) ||
+    if (!image_filter_check_names(filters, known, error) || !read_until(filters, &until_ns, error) ||
         !layers_size(store, &before, error) || !image_store_list(store, &images, error))
         return false;
     g_autoptr(json_t) lines = json_array();

@@ -91,7 +91,7 @@ static bool take_fd_array(const json_t *object, const char *field, const char *k
 
 static bool parse_overlay(struct shim_config *config, const json_t *root, GError **error)
 {
-    json_t *overlay;
+    json_t *overlay = NULL;
     if (!take_object(root, "overlay", &overlay, error))
         return false;
     if (!overlay)
@@ -109,7 +109,7 @@ static bool parse_overlay(struct shim_config *config, const json_t *root, GError
 
 static bool parse_fds(struct shim_config *config, const json_t *root, GError **error)
 {
-    json_t *fds;
+    json_t *fds = NULL;
     if (!take_object(root, "fds", &fds, error))
         return false;
     return take_fd_array(fds, "fds.lowers", "lowers", SHIM_LOWERS_MAX, &config->lowers, &config->n_lowers, error) &&
@@ -143,7 +143,7 @@ static char *attributes_text(const json_t *labels)
 
 static bool parse_log(struct shim_config *config, const json_t *root, GError **error)
 {
-    json_t *log, *labels;
+    json_t *log = NULL, *labels;
     gint64 max_size = 0, max_file = 1;
     g_autofree char *driver = NULL;
     if (!take_object(root, "log", &log, error))
@@ -171,7 +171,7 @@ static bool parse_log(struct shim_config *config, const json_t *root, GError **e
 
 static bool parse_spec(struct shim_config *config, const json_t *root, GError **error)
 {
-    json_t *spec;
+    json_t *spec = NULL;
     if (!take_object(root, "spec", &spec, error))
         return false;
     if (!spec)

@@ -127,7 +127,7 @@ static bool op_resize(struct shim *shim, struct request *request, GError **error
 
 static bool op_signal(struct shim *shim, struct request *request, GError **error)
 {
-    int signal;
+    int signal = 0;
     const char *exec_id = json_get_string(request->body, "exec_id", NULL);
     if (!take_signal(request->body, "signal", SIGTERM, &signal, error))
         return false;
@@ -138,7 +138,7 @@ static bool op_signal(struct shim *shim, struct request *request, GError **error
 
 static bool op_stop(struct shim *shim, struct request *request, GError **error)
 {
-    int signal;
+    int signal = 0;
     gint64 timeout_ms = json_get_int(request->body, "timeout_ms", 10000);
     if (!take_signal(request->body, "signal", shim->config->stop_signal, &signal, error))
         return false;

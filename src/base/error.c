@@ -19,28 +19,26 @@ int error_http_status(const GError *error)
     return http_status[error->code];
 }
 
-bool error_set(GError **error, enum tare_error code, const char *format, ...)
+void error_fill(GError **error, enum tare_error code, const char *format, ...)
 {
     if (!error)
-        return false;
+        return;
     va_list args;
     va_start(args, format);
     *error = g_error_new_valist(TARE_ERROR, code, format, args);
     va_end(args);
-    return false;
 }
 
-bool error_set_errno(GError **error, int errnum, const char *format, ...)
+void error_fill_errno(GError **error, int errnum, const char *format, ...)
 {
     if (!error)
-        return false;
+        return;
     va_list args;
     va_start(args, format);
     g_autofree char *what = g_strdup_vprintf(format, args);
     va_end(args);
     enum tare_error code = errnum == ENOSPC || errnum == EDQUOT ? TARE_ERROR_NO_SPACE : TARE_ERROR_INTERNAL;
     g_set_error(error, TARE_ERROR, (int)code, "%s: %s", what, error_errno_text(errnum));
-    return false;
 }
 
 const char *error_errno_text(int errnum)

@@ -80,7 +80,7 @@ size_t erofs_reader_devices(const struct erofs_reader *reader, const struct erof
 bool erofs_replay(struct erofs_reader *reader, const int *tar_fds, int dirfd, GError **error);
 
 /* ---- fix-ups ---- */
-/* One layer of a chain as it is stacked: lowest first, each diff id once, at its topmost place. */
+/* One layer of a chain, lowest first. One may stand twice, as in the image: its topmost place decides. */
 struct fixup_layer {
     const char *diff_id;
     guint64 tar_bytes;

@@ -295,6 +295,10 @@ static void add_sources(struct fixup *fixup)
 {
     for (guint i = 0; i < fixup->borrowed->len; i++) {
         struct stacked *from = &fixup->stack[g_array_index(fixup->borrowed, struct borrowed, i).from];
+        /* A layer may stand twice in a chain. */
+        for (guint32 j = 0; j < fixup->tree.sources->len && !from->tar; j++)
+            if (strcmp(g_array_index(fixup->tree.sources, struct tree_source, j).diff_id, from->layer->diff_id) == 0)
+                from->tar = j + 1;
         if (from->tar)
             continue;
         struct tree_source source = { .fd = -1, .bytes = from->layer->tar_bytes, .is_device = true };

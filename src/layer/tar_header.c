@@ -82,18 +82,22 @@ static char *text_field(const unsigned char *field, size_t width)
     return field[0] ? g_strndup((const char *)field, width) : NULL;
 }
 
-/* POSIX adds unsigned bytes; some old writers added signed chars. */
+/* POSIX adds unsigned bytes; some old writers added signed chars, of which those above 127 count 256 less. */
 static bool checksum_matches(const unsigned char *block)
 {
-    gint64 stored, plain = 0, as_signed = 0;
+    gint64 stored;
+    unsigned sum = SUM * ' ', high = 0;
     if (!tar_number_parse(block + AT_SUM, SUM, &stored))
         return false;
     for (size_t i = 0; i < TAR_BLOCK; i++) {
-        bool in_sum = i >= AT_SUM && i < AT_SUM + SUM;
-        plain += in_sum ? ' ' : block[i];
-        as_signed += in_sum ? ' ' : (signed char)block[i];
+        sum += block[i];
+        high += block[i] >> 7;
     }
-    return stored == plain || stored == as_signed;
+    for (size_t i = AT_SUM; i < AT_SUM + SUM; i++) {
+        sum -= block[i];
+        high -= block[i] >> 7;
+    }
+    return stored == sum || stored == (gint64)sum - 256 * (gint64)high;
 }
 
 void tar_block_set_checksum(unsigned char block[TAR_BLOCK])

@@ -231,6 +231,32 @@ static void hard_links_to_lower_layers(void **state)
     chain_close(&chain);
 }
 
+static void a_layer_may_stand_twice(void **state)
+{
+    /* The link in the middle has its target below; the same layer on top brings nothing new, and is stacked only there. */
+    const char *const names[] = { "lower.tar", "middle.tar", "lower.tar", NULL };
+    struct chain chain = make_chain(names);
+    char id[DIGEST_ROOM];
+    bool needed;
+    g_autofree char *path = path_in("fixup");
+    g_autofd int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    struct fd_sink sink;
+    fd_sink_init(&sink, fd, "fix-up");
+    g_autoptr(GError) error = NULL;
+    if (!build_fixup(&chain, &sink.sink, id, &needed, &error) || !fixup_check(fd, chain.fixup, chain.n, id, &error))
+        fail_msg("%s", error->message);
+    assert_true(needed);
+    g_autofree char *lower = path_in("lower.tar");
+    const char *tars[] = { lower, NULL };
+    int lowers[] = { mount_index(path, tars), mount_layer("lower.tar"), mount_layer("middle.tar") };
+    g_autofd int mount = mount_overlay(lowers, 3);
+    for (int i = 0; i < 3; i++)
+        close(lowers[i]);
+    assert_text(mount, "middle/one", "lower content");
+    assert_text(mount, "dir/file", "lower content");
+    chain_close(&chain);
+}
+
 static void facts_survive_their_file(void **state)
 {
     const char *const names[] = { "middle.tar", "top.tar", NULL };
@@ -258,7 +284,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_layer_under_two_bases),        cmocka_unit_test(nothing_differs_nothing_is_made),
         cmocka_unit_test(facts_that_upper_layers_overrule), cmocka_unit_test(hard_links_to_lower_layers),
-        cmocka_unit_test(facts_survive_their_file),
+        cmocka_unit_test(a_layer_may_stand_twice),          cmocka_unit_test(facts_survive_their_file),
     };
     return cmocka_run_group_tests(tests, make_temporary, remove_temporary);
 }

@@ -2,7 +2,6 @@
 #include "api/api-internal.h"
 
 #include "base/parse.h"
-#include "base/timestamp.h"
 
 #include <string.h>
 
@@ -164,19 +163,6 @@ static bool wait_for_container(struct api_request *request, GError **error)
     return api_send_message(request, result, error);
 }
 
-static bool show_processes(struct api_request *request, GError **error)
-{
-    json_t *answer = NULL;
-    return container_top(manager(request), request->name, api_query(request, "ps_args"), &answer, error) &&
-           api_respond_json(request, 200, answer);
-}
-
-static bool show_changes(struct api_request *request, GError **error)
-{
-    json_t *answer = NULL;
-    return container_changes(manager(request), request->name, &answer, error) && api_respond_json(request, 200, answer);
-}
-
 static bool inspect_container(struct api_request *request, GError **error)
 {
     json_t *answer = NULL;
@@ -198,8 +184,6 @@ const struct api_route container_routes[] = {
     { "POST", "/containers/create", 0, 0, create_container },
     { "POST", "/containers/prune", 25, 0, prune_containers },
     { "GET", "/containers/{name}/json", 0, 0, inspect_container },
-    { "GET", "/containers/{name}/top", 0, 0, show_processes },
-    { "GET", "/containers/{name}/changes", 0, 0, show_changes },
     { "POST", "/containers/{name}/start", 0, 0, start_container },
     { "POST", "/containers/{name}/stop", 0, 0, stop_container },
     { "POST", "/containers/{name}/restart", 0, 0, restart_container },

@@ -41,12 +41,9 @@ static bool add_volumes(struct api_request *request, json_t *answer, GError **er
 
 static bool add_containers(struct api_request *request, json_t *answer, GError **error)
 {
-    json_t *containers = json_array();
-#ifdef TARE_WITH_CONTAINERS
-    json_decref(containers);
+    json_t *containers = NULL;
     if (!container_list(request->engine->containers, true, 0, true, NULL, request->version, &containers, error))
         return false;
-#endif
     json_object_set_new(answer, "Containers", containers);
     return true;
 }

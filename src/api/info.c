@@ -81,12 +81,8 @@ static void add_counts(json_t *info, struct engine *engine)
 {
     int running = 0, paused = 0, stopped = 0;
     gint64 images = 0;
-#ifdef TARE_WITH_CONTAINERS
     container_manager_counts(engine->containers, &running, &paused, &stopped);
-#endif
-#ifdef TARE_WITH_LAYERS
     image_store_count(engine->images, &images, NULL);
-#endif
     json_object_set_new(info, "ID", json_string(engine->id));
     json_object_set_new(info, "Containers", json_integer(running + paused + stopped));
     json_object_set_new(info, "ContainersRunning", json_integer(running));
@@ -98,11 +94,9 @@ static void add_counts(json_t *info, struct engine *engine)
 static void add_storage(json_t *info, struct engine *engine)
 {
     json_t *status = json_array();
-#ifdef TARE_WITH_LAYERS
     static const char *const modes[] = { "auto", "detached", "attached", "loop", "unpacked" };
     json_array_append_new(status, json_pack("[ss]", "Mount mode", modes[layer_store_mode(engine->layers)]));
     json_array_append_new(status, json_pack("[so]", "Verdict", json_string_lossy(layer_store_verdict(engine->layers))));
-#endif
     json_object_set_new(info, "Driver", json_string("tare"));
     json_object_set_new(info, "DriverStatus", status);
     json_object_set_new(info, "Plugins",

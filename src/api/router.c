@@ -7,13 +7,10 @@
 #include <string.h>
 
 static const struct api_route *const tables[] = {
-    system_routes,    event_routes,  info_routes,
-#ifdef TARE_WITH_LAYERS
-    image_routes,     import_routes, volume_routes,  disk_routes,
-#endif
-    network_routes,
-#ifdef TARE_WITH_CONTAINERS
-    container_routes, stream_routes, archive_routes, exec_routes,
+    system_routes,  event_routes,   info_routes,      image_routes,  import_routes, volume_routes,
+    disk_routes,    network_routes, container_routes, stream_routes, exec_routes,
+#ifdef TARE_WITH_CONTENT
+    archive_routes, process_routes,
 #endif
 #ifdef TARE_WITH_BUILD
     build_routes,

@@ -82,7 +82,6 @@ static bool open_database(struct engine *engine, GError **error)
              (engine->id = g_steal_pointer(&fresh))));
 }
 
-#ifdef TARE_WITH_LAYERS
 static enum layer_mount_mode mount_mode(const char *backend)
 {
     static const struct {
@@ -107,7 +106,6 @@ static bool open_stores(struct engine *engine, GError **error)
            image_store_open(engine->database, engine->layers, &engine->sink, &engine->images, error) &&
            volume_manager_open(engine->database, engine->options->data_root, &engine->sink, &engine->volumes, error);
 }
-#endif
 
 /* Loading the rules takes the kernel longer than all the rest of a start, so it goes on beside the stores: it needs none of them.
  */
@@ -160,7 +158,6 @@ static bool finish_networks(struct engine *engine, GError **error)
     return start->ok;
 }
 
-#ifdef TARE_WITH_CONTAINERS
 static json_t *limits_object(char **limits)
 {
     if (!limits)
@@ -211,7 +208,6 @@ static bool open_containers(struct engine *engine, GError **error)
     };
     return container_manager_open(&containers, &engine->containers, error);
 }
-#endif
 
 #ifdef TARE_WITH_BUILD
 static bool open_builder(struct engine *engine, GError **error)
@@ -229,13 +225,9 @@ static const struct phase {
     { "lock", lock_data_root },
     { "networks", begin_networks },
     { "database", open_database },
-#ifdef TARE_WITH_LAYERS
     { "stores", open_stores },
-#endif
     { "networks are there", finish_networks },
-#ifdef TARE_WITH_CONTAINERS
     { "containers", open_containers },
-#endif
 #ifdef TARE_WITH_BUILD
     { "builder", open_builder },
 #endif
@@ -269,15 +261,11 @@ bool engine_open(const struct engine_options *options, struct engine **ret, GErr
 /* While containers run on, their network stays; with none, nothing of ours should. */
 static bool is_network_idle(const struct engine *engine)
 {
-#ifdef TARE_WITH_CONTAINERS
     int running = 0, paused = 0, stopped = 0;
     if (!engine->containers)
         return false; /* the start failed before it was known */
     container_manager_counts(engine->containers, &running, &paused, &stopped);
     return running + paused == 0;
-#else
-    return true;
-#endif
 }
 
 void engine_close(struct engine *engine)
@@ -289,16 +277,12 @@ void engine_close(struct engine *engine)
 #ifdef TARE_WITH_BUILD
     builder_close(engine->builder);
 #endif
-#ifdef TARE_WITH_CONTAINERS
     container_manager_close(engine->containers);
-#endif
     if (engine->networks)
         network_close(engine->networks, purge_network);
-#ifdef TARE_WITH_LAYERS
     volume_manager_close(engine->volumes);
     image_store_close(engine->images);
     layer_store_close(engine->layers);
-#endif
     database_close(engine->database);
     fd_close(engine->lock_fd);
     event_bus_free(engine->events);

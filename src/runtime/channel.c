@@ -31,7 +31,13 @@ int channel_receive(int channel, struct channel_frame *ret, int fds[2])
 {
     int received[2] = { -1, -1 };
     size_t n_fds = fds ? 2 : 0;
+    const size_t room = n_fds;
     ssize_t n = fd_receive(channel, ret, sizeof *ret, received, &n_fds);
+    /* A peer that ended with frames of ours unread: the kernel says so once, before what it had sent. */
+    if (n < 0 && errno == ECONNRESET) {
+        n_fds = room;
+        n = fd_receive(channel, ret, sizeof *ret, received, &n_fds);
+    }
     int r = 0;
     /* A peer that ended before it read all of ours: the kernel says that once, then gives what the peer had sent: why it ended. */
     if (n < 0 && errno == ECONNRESET) {

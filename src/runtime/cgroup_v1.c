@@ -110,14 +110,15 @@ GArray *cgroup_v1_settings(const struct plan_resources *resources)
     return settings;
 }
 
-/* The last of equal rules decides for its devices, so that the earlier ones need not be written: Docker's list repeats half of ours. */
+/* The last of equal rules decides for its devices, so that the earlier ones need not be written: Docker's list repeats half of
+ * ours. */
 static bool is_repeated(const GArray *rules, guint index)
 {
     const struct plan_device_rule *rule = &g_array_index(rules, struct plan_device_rule, index);
     for (guint i = index + 1; i < rules->len; i++) {
         const struct plan_device_rule *other = &g_array_index(rules, struct plan_device_rule, i);
-        if (rule->allow == other->allow && rule->type == other->type && rule->major == other->major && rule->minor == other->minor &&
-            rule->access == other->access)
+        if (rule->allow == other->allow && rule->type == other->type && rule->major == other->major &&
+            rule->minor == other->minor && rule->access == other->access)
             return true;
     }
     return false;

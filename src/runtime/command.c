@@ -34,10 +34,10 @@ static json_t *read_spec(const char *bundle, GError **error)
 {
     g_autofree char *path = g_build_filename(bundle, "config.json", NULL), *text = NULL;
     size_t length;
-    if (!file_read(AT_FDCWD, path, SPECIFICATION_MAX, &text, &length, error))
+    if (!file_read(AT_FDCWD, path, RUNTIME_SPECIFICATION_MAX, &text, &length, error))
         return NULL;
-    json_t *spec = json_parse(text, length, SPECIFICATION_MAX, "config.json", error);
-    json_t *root = json_get_object(spec, "root");
+    json_t *spec = runtime_specification_parse(text, length, error);
+    json_t *root = spec ? json_get_object(spec, "root") : NULL;
     const char *root_path = json_get_string(root, "path", NULL);
     /* A relative root is meant from the bundle. */
     if (root_path && root_path[0] != '/') {
@@ -203,8 +203,8 @@ static json_t *exec_process(struct command *command, const struct runtime_plan *
     if (command->process_file) {
         g_autofree char *text = NULL;
         size_t length;
-        return file_read(AT_FDCWD, command->process_file, SPECIFICATION_MAX, &text, &length, error)
-                   ? json_parse(text, length, SPECIFICATION_MAX, "process", error)
+        return file_read(AT_FDCWD, command->process_file, RUNTIME_SPECIFICATION_MAX, &text, &length, error)
+                   ? runtime_specification_parse(text, length, error)
                    : NULL;
     }
     const struct plan_process *own = &plan->process;

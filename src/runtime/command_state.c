@@ -88,9 +88,9 @@ static json_t *read_json(int dir, const char *name, GError **error)
 {
     g_autofree char *text = NULL;
     size_t length;
-    if (!file_read(dir, name, SPECIFICATION_MAX, &text, &length, error))
+    if (!file_read(dir, name, RUNTIME_SPECIFICATION_MAX, &text, &length, error))
         return NULL;
-    return json_parse(text, length, SPECIFICATION_MAX, name, error);
+    return json_parse(text, length, RUNTIME_SPECIFICATION_MAX, name, error);
 }
 
 bool command_state_load(int dir, struct runtime_container **ret, struct runtime_plan **ret_plan, const char **ret_status,

@@ -14,7 +14,8 @@ int step_reset_signals(struct child *child)
 {
     struct sigaction usual = { .sa_handler = SIG_DFL };
     sigset_t none;
-    /* clone has put back what was handled (CLONE_CLEAR_SIGHAND); what is ignored would stay so. Nobody ignores a real-time signal. */
+    /* clone has put back what was handled (CLONE_CLEAR_SIGHAND); what is ignored would stay so. Nobody ignores a real-time
+     * signal. */
     for (int i = 1; i < 32; i++)
         if (i != SIGKILL && i != SIGSTOP)
             sigaction(i, &usual, NULL);

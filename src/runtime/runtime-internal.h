@@ -425,7 +425,6 @@ void launch_clear(struct launch *launch);
 bool hooks_run(const GArray *hooks, const json_t *state, const char *kind, GError **error);
 
 /* ---- command_state.c: what tare-runtime remembers between its calls: ROOT/ID/{state.json, config.json, start.sock} ---- */
-#define SPECIFICATION_MAX (16u << 20)
 int command_state_new(const char *root, const char *id, GError **error);  /* the new directory's fd; CONFLICT where it exists */
 int command_state_open(const char *root, const char *id, GError **error); /* NOT_FOUND: container "x" does not exist */
 bool command_state_save(int dir, const struct runtime_container *container, const json_t *spec, GError **error);

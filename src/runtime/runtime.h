@@ -9,6 +9,10 @@
 
 #include <sys/types.h>
 
+#define RUNTIME_SPECIFICATION_MAX (16u << 20)
+/* The bytes of a config.json as a value, with Go's unsigned "unlimited" numbers as -1. New reference. */
+json_t *runtime_specification_parse(const char *text, size_t length, GError **error);
+
 struct runtime_plan;
 /* Validates everything that can be without touching the system; the error names the field ("linux.namespaces[2].type: …"). Extension: process.user.username
  * ("user", "uid", "user:group" …, docker's -u) is resolved against the container's own files when the container is created, and adds its groups; extension

@@ -225,7 +225,8 @@ static bool compile(const json_t *seccomp, GByteArray *program, GError **error)
     scmp_filter_ctx context = seccomp_init(default_action);
     if (!context)
         return error_set(error, TARE_ERROR_INTERNAL, "linux.seccomp: out of memory");
-    /* A binary tree instead of a chain: the kernel walks the filter once for every call number when it is installed (0.7 ms with the chain). */
+    /* A binary tree instead of a chain: the kernel walks the filter once for every call number when it is installed (0.7 ms with
+     * the chain). */
     seccomp_attr_set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2);
     bool ok = fill(context, seccomp, default_action, error);
     if (ok && default_action == SCMP_ACT_ERRNO(EPERM))

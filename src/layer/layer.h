@@ -84,7 +84,7 @@ bool layer_stack_acquire(struct layer_store *store, const char *const *diff_ids,
 void layer_stack_release(struct layer_stack *stack);
 /* Mount (or directory) fds for overlayfs, topmost first, as "lowerdir+" wants them; valid while the stack is held. Never empty: an empty chain has one empty directory. */
 size_t layer_stack_fds(const struct layer_stack *stack, const int **ret);
-/* For modes without detached mounts in overlayfs: the paths of the same (namespace fd to enter in *ret_namespace, or -1). NULL in DETACHED mode. */
+/* For modes without detached mounts in overlayfs: the paths of the same (namespace fd to enter in *ret_namespace, or -1; ret_namespace may be NULL). NULL in DETACHED mode. */
 const char *const *layer_stack_paths(const struct layer_stack *stack, int *ret_namespace);
 
 /* ---- overlay: used by tared and by shims ---- */

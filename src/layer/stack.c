@@ -323,7 +323,8 @@ size_t layer_stack_fds(const struct layer_stack *stack, const int **ret)
 
 const char *const *layer_stack_paths(const struct layer_stack *stack, int *ret_namespace)
 {
-    *ret_namespace = stack->store->mounts->backend->namespace;
+    if (ret_namespace)
+        *ret_namespace = stack->store->mounts->backend->namespace;
     return stack->paths;
 }
 

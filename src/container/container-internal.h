@@ -171,6 +171,9 @@ char *mounts_clean_path(const char *path);
 struct tree_copy_options {
     bool no_overwrite_dir_non_dir;
     bool keep_target; /* leave the target directory's own attributes alone */
+    bool set_owner;   /* all belongs to uid and gid */
+    uid_t uid;
+    gid_t gid;
 };
 bool tree_copy(int from, int to, const struct tree_copy_options *options, GError **error);
 /* Writes dirfd/name and all below into a tar as prefix…; prefix "" for the content of a root. */

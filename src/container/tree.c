@@ -226,6 +226,10 @@ static bool copy_entry(struct copy *copy, int from_dir, int to_dir, const char *
     struct stat st;
     if (fstatat(from_dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return fail(error, "look at", path);
+    if (copy->options->set_owner) {
+        st.st_uid = copy->options->uid;
+        st.st_gid = copy->options->gid;
+    }
     if (!make_room(copy, to_dir, name, S_ISDIR(st.st_mode), path, error))
         return false;
     const char *first = link_target(copy->links, &st, path);
@@ -361,7 +365,7 @@ static bool write_directory(struct tar_walk *walk, int fd, const char *path, uns
     if (depth > DEPTH_MAX)
         return error_set(error, TARE_ERROR_TOO_LARGE, "directories are nested too deeply at %s", path);
     for (guint i = 0; i < names->len; i++) {
-        g_autofree char *below = *path ? g_strconcat(path, "/", names->pdata[i], NULL) : g_strdup(names->pdata[i]);
+        g_autofree char *below = g_strconcat(path, *path && !g_str_has_suffix(path, "/") ? "/" : "", names->pdata[i], NULL);
         if (!write_entry(walk, fd, names->pdata[i], below, depth, error))
             return false;
     }

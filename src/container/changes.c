@@ -1,0 +1,134 @@
+/* docker diff: what the upper directory says against the image. */
+#include "container/container-internal.h"
+
+#include "base/root_path.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DEPTH_MAX 1000
+
+enum change_kind { CHANGE_MODIFIED, CHANGE_ADDED, CHANGE_DELETED };
+
+struct diff {
+    int image;      /* root of the merged layers below, or -1: there are none */
+    GTree *changes; /* path → kind */
+};
+
+static bool is_whiteout(const struct stat *st)
+{
+    return S_ISCHR(st->st_mode) && st->st_rdev == 0;
+}
+
+/* The same path in the image, without following its last component. */
+static bool stat_below(const struct diff *diff, const char *path, struct stat *ret)
+{
+    g_autofd int fd = root_open(diff->image, path, O_PATH | O_NOFOLLOW, 0);
+    return fd >= 0 && fstat(fd, ret) == 0;
+}
+
+static void record(struct diff *diff, const char *path, enum change_kind kind)
+{
+    g_tree_replace(diff->changes, g_strdup(path), GINT_TO_POINTER(kind));
+}
+
+/* A directory stands in the upper one only because something below it changed, unless it differs itself. Sizes of directories
+ * mean nothing across file systems. */
+static bool same_directory(const struct stat *a, const struct stat *b)
+{
+    bool same_time = a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+                     (a->st_mtim.tv_nsec == b->st_mtim.tv_nsec || a->st_mtim.tv_nsec == 0 || b->st_mtim.tv_nsec == 0);
+    return S_ISDIR(a->st_mode) && S_ISDIR(b->st_mode) && a->st_mode == b->st_mode && a->st_uid == b->st_uid &&
+           a->st_gid == b->st_gid && same_time;
+}
+
+static void classify(struct diff *diff, const struct stat *st, const char *path)
+{
+    struct stat below;
+    bool was_there = stat_below(diff, path, &below);
+    if (is_whiteout(st)) {
+        if (was_there)
+            record(diff, path, CHANGE_DELETED);
+    } else if (!was_there) {
+        record(diff, path, CHANGE_ADDED);
+    } else if (!same_directory(st, &below)) {
+        record(diff, path, CHANGE_MODIFIED);
+    }
+    if (!g_tree_lookup_extended(diff->changes, path, NULL, NULL) || (was_there && !is_whiteout(st)))
+        return;
+    /* What came or went changed the directory that holds it. */
+    g_autofree char *parent = g_path_get_dirname(path);
+    if (strcmp(parent, "/") && !g_tree_lookup_extended(diff->changes, parent, NULL, NULL))
+        record(diff, parent, CHANGE_MODIFIED);
+}
+
+static bool walk(struct diff *diff, int fd, const char *path, unsigned depth, struct container *container, GError **error)
+{
+    if (depth > DEPTH_MAX)
+        return error_set(error, TARE_ERROR_TOO_LARGE, "directories are nested too deeply at %s", path);
+    int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = again < 0 ? NULL : fdopendir(again);
+    if (!directory) {
+        fd_close(again);
+        return error_set_errno(error, errno, "read %s of container %s", *path ? path : "/", container->id);
+    }
+    bool ok = true;
+    for (struct dirent *entry; ok && (entry = readdir(directory));) {
+        struct stat st;
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") ||
+            fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            continue;
+        g_autofree char *below = g_strconcat(path, "/", entry->d_name, NULL);
+        classify(diff, &st, below);
+        g_autofd int inner =
+            S_ISDIR(st.st_mode) ? openat(fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+        if (inner >= 0)
+            ok = walk(diff, inner, below, depth + 1, container, error);
+    }
+    closedir(directory);
+    return ok;
+}
+
+static gint compare_paths(gconstpointer a, gconstpointer b, gpointer user)
+{
+    return strcmp(a, b);
+}
+
+static gboolean append_change(gpointer path, gpointer kind, gpointer list)
+{
+    json_t *name = json_string_lossy(path);
+    json_array_append_new(list, json_pack("{s:o, s:i}", "Path", name, "Kind", GPOINTER_TO_INT(kind)));
+    return FALSE;
+}
+
+bool container_changes(struct container_manager *manager, const char *name, json_t **ret, GError **error)
+{
+    struct layer_stack *stack;
+    autocontainer container = container_find(manager, name, error);
+    if (!container)
+        return false;
+    g_autofree char *upper_name = g_strdup_printf("%s/upper", container->id);
+    g_autofd int upper = openat(manager->containers_fd, upper_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (upper < 0) {
+        *ret = json_null();
+        return errno == ENOENT || error_set_errno(error, errno, "open the layer of container %s", container->id);
+    }
+    if (!layer_stack_acquire(manager->layers, (const char *const *)container->diff_ids, &stack, error))
+        return false;
+    struct diff diff = { .image = layer_stack_mount(stack, error) };
+    diff.changes = g_tree_new_full(compare_paths, NULL, g_free, NULL);
+    bool ok = diff.image >= 0 && walk(&diff, upper, "", 0, container, error);
+    if (ok) {
+        json_t *list = json_array();
+        g_tree_foreach(diff.changes, append_change, list);
+        *ret = json_array_size(list) ? list : (json_decref(list), json_null());
+    }
+    g_tree_unref(diff.changes);
+    fd_close(diff.image);
+    layer_stack_release(stack);
+    return ok;
+}

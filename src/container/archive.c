@@ -245,12 +245,20 @@ static bool extract(struct container_manager *manager, struct byte_source *sourc
     const struct layer_ingest_options ingest = { .name = "archive" };
     if (!layer_store_ingest(manager->layers, source, &ingest, &info, error))
         return false;
-    const char *const diff_ids[] = { info.diff_id, NULL };
-    if (!layer_stack_acquire(manager->layers, diff_ids, &stack, error))
+    char random[IDENTIFIER_LENGTH + 1];
+    identifier_new(random);
+    g_autofree char *holder = g_strconcat("archive/", random, NULL);
+    if (!image_store_hold_new_layer(manager->images, holder, &info, error))
         return false;
-    g_autofd int tree = layer_stack_mount(stack, error);
-    bool ok = tree >= 0 && tree_copy(tree, target, options, error);
-    layer_stack_release(stack);
+    const char *const diff_ids[] = { info.diff_id, NULL };
+    bool ok = layer_stack_acquire(manager->layers, diff_ids, &stack, error);
+    if (ok) {
+        g_autofd int tree = layer_stack_mount(stack, error);
+        ok = tree >= 0 && tree_copy(tree, target, options, error);
+        fd_clear(&tree);
+        layer_stack_release(stack);
+    }
+    image_store_release_layers(manager->images, holder, NULL);
     return ok;
 }
 

@@ -147,7 +147,12 @@ bool container_commit(struct container_manager *manager, const char *name, const
     const struct image_new_options image = {
         .config = config, .layers = layers, .n_layers = n + 1, .parent = parent, .references = references
     };
-    if (!image_store_add(manager->images, &image, ret, error))
+    /* The sealed layer is nobody's until the image is registered. */
+    g_autofree char *holder = g_strconcat("commit/", container->id, NULL);
+    bool ok = image_store_hold_new_layer(manager->images, holder, &layers[n], error) &&
+              image_store_add(manager->images, &image, ret, error);
+    image_store_release_layers(manager->images, holder, NULL);
+    if (!ok)
         return false;
     container_emit(container, "commit", "comment", options->comment ? options->comment : "", "imageID", (*ret)->id, "imageRef",
                    options->reference ? options->reference : "", NULL);

@@ -142,6 +142,10 @@ bool container_check_name(const char *name, GError **error);
 /* All containers, newest first; an array of references. */
 GPtrArray *table_snapshot(struct container_manager *manager);
 
+#define CONTAINER_HOLDER "container/"
+bool container_hold_layers(struct container *container, GError **error);
+void container_release_layers(struct container *container);
+
 struct container_state container_get_state(struct container *container);
 bool container_is_running(const struct container_state *state);
 char *container_get_name(struct container *container);
@@ -164,6 +168,9 @@ bool mounts_resolve(struct container *container, const json_t *config, const jso
 bool mounts_check(struct container *container, GError **error);
 json_t *mounts_public(const json_t *mounts);
 char *mounts_clean_path(const char *path);
+/* The first step of mounts_resolve: parses and checks, makes nothing. */
+bool mounts_collect(struct container_manager *manager, const json_t *config, const json_t *host_config, json_t *mounts,
+                    GError **error);
 
 /* ---- tree.c ---- */
 /* Copies the content of one directory into another (owner, mode, times, xattrs, hard links, devices); what exists is merged with

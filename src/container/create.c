@@ -134,7 +134,8 @@ static bool create_named(struct container *container, json_t *config, json_t *ho
         return false;
     container->config = json_incref(config);
     container->host_config = json_incref(host_config);
-    if (!record_insert(container, error)) {
+    if (!container_hold_layers(container, error) || !record_insert(container, error)) {
+        container_release_layers(container);
         volume_release(manager->volumes, container->id, true, NULL);
         return false;
     }

@@ -267,7 +267,7 @@ static bool add_own(json_t *mounts, size_t n_inherited, json_t *mount, GError **
     return false;
 }
 
-static bool collect(struct container_manager *manager, const json_t *config, const json_t *host_config, json_t *mounts,
+bool mounts_collect(struct container_manager *manager, const json_t *config, const json_t *host_config, json_t *mounts,
                     GError **error)
 {
     size_t i;
@@ -372,7 +372,7 @@ static bool acquire_volumes(struct container *container, json_t *mounts, GError 
 bool mounts_resolve(struct container *container, const json_t *config, const json_t *host_config, GError **error)
 {
     g_autoptr(json_t) mounts = json_array();
-    if (!collect(container->manager, config, host_config, mounts, error))
+    if (!mounts_collect(container->manager, config, host_config, mounts, error))
         return false;
     if (!acquire_volumes(container, mounts, error)) {
         volume_release(container->manager->volumes, container->id, true, NULL);

@@ -157,6 +157,13 @@ static void sweep_network(struct container_manager *manager, GPtrArray *all)
     network_sweep(manager->networks, (const char *const *)live->pdata);
 }
 
+/* Holders of a dead engine's operations go; those of containers stay with them. */
+static bool keep_holder(void *user, const char *holder)
+{
+    struct container_manager *manager = user;
+    return g_str_has_prefix(holder, CONTAINER_HOLDER) && g_hash_table_contains(manager->by_id, holder + strlen(CONTAINER_HOLDER));
+}
+
 /* ---- restart policies ---- */
 
 static bool wants_start(struct container *container)
@@ -200,6 +207,10 @@ bool containers_recover(struct container_manager *manager, GError **error)
     sweep_directory(manager, manager->containers_dir, manager->containers_fd);
     sweep_directory(manager, manager->run_dir, manager->run_fd);
     sweep_network(manager, all);
+    if (!image_store_sweep_holders(manager->images, keep_holder, manager, error)) {
+        g_ptr_array_unref(wanted);
+        return false;
+    }
     if (wanted->len)
         manager->starter = g_thread_new("restart", start_wanted, wanted);
     else

@@ -42,6 +42,7 @@ bool container_destroy_locked(struct container *container, bool volumes, GError 
     json_array_foreach(container->mounts, i, mount) any = any || json_object_get(mount, "Name");
     if (any && !volume_release(manager->volumes, container->id, volumes, &inner))
         log_error(inner, "volumes of a removed container", "container", container->id, NULL);
+    container_release_layers(container);
     execs_forget(container);
     table_remove(manager, container);
     container_emit(container, "destroy", NULL);

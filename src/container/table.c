@@ -213,3 +213,22 @@ void container_emit(struct container *container, const char *action, ...)
     va_end(arguments);
     event_emit(container->manager->events, "container", action, container->id, attributes);
 }
+
+/* ---- layers ---- */
+
+/* docker rmi -f may take a stopped container's image away; its layers stay while it needs them. A container that removes itself
+ * cannot outlive its image: images of running containers are not removed. */
+bool container_hold_layers(struct container *container, GError **error)
+{
+    g_autofree char *holder = g_strconcat(CONTAINER_HOLDER, container->id, NULL);
+    if (container->is_volatile || !container->diff_ids[0])
+        return true;
+    return image_store_hold_layers(container->manager->images, holder, (const char *const *)container->diff_ids, error);
+}
+
+void container_release_layers(struct container *container)
+{
+    g_autofree char *holder = g_strconcat(CONTAINER_HOLDER, container->id, NULL);
+    if (!container->is_volatile && container->diff_ids[0])
+        image_store_release_layers(container->manager->images, holder, NULL);
+}

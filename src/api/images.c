@@ -10,7 +10,7 @@ static bool list_images(struct api_request *request, GError **error)
     if (!api_query_filters(request, &filters, error))
         return false;
     const char *old_filter = request->version < 25 ? api_query(request, "filter") : NULL;
-    if (old_filter && !filter_has(filters, "reference")) {
+    if (old_filter && !filters_has(filters, "reference")) {
         if (!filters)
             filters = json_object();
         json_object_set_new(filters, "reference", json_pack("{s:b}", old_filter, 1));
@@ -61,7 +61,7 @@ static bool prune_images(struct api_request *request, GError **error)
     g_autoptr(json_t) filters = NULL;
     json_t *answer = NULL;
     bool dangling = true;
-    if (!api_query_filters(request, &filters, error) || !filter_bool(filters, "dangling", true, &dangling, error))
+    if (!api_query_filters(request, &filters, error) || !filters_bool(filters, "dangling", true, &dangling, error))
         return false;
     return image_store_prune(request->engine->images, dangling, filters, &answer, error) &&
            api_respond_json(request, 200, answer);

@@ -9,24 +9,24 @@ static bool is_selected(const json_t *network, const json_t *filters)
         const char *filter, *member;
     } members[] = { { "driver", "Driver" }, { "scope", "Scope" } };
     for (size_t i = 0; i < G_N_ELEMENTS(members); i++)
-        if (!filter_matches_exactly(filters, members[i].filter, json_get_string(network, members[i].member, "")))
+        if (!filters_matches_exactly(filters, members[i].filter, json_get_string(network, members[i].member, "")))
             return false;
-    g_auto(GStrv) ids = filter_values(filters, "id");
+    g_auto(GStrv) ids = filters_values(filters, "id");
     bool by_id = !ids[0];
     for (char **id = ids; *id; id++)
         by_id |= g_str_has_prefix(json_get_string(network, "Id", ""), *id);
     /* All that there are were made by the engine itself. */
-    g_auto(GStrv) types = filter_values(filters, "type");
+    g_auto(GStrv) types = filters_values(filters, "type");
     bool by_type = !types[0] || g_strv_contains((const char *const *)types, "builtin");
-    return by_id && by_type && filter_matches(filters, "name", json_get_string(network, "Name", "")) &&
-           filter_matches_labels(filters, json_get_object(network, "Labels"));
+    return by_id && by_type && filters_matches(filters, "name", json_get_string(network, "Name", "")) &&
+           filters_matches_labels(filters, json_get_object(network, "Labels"));
 }
 
 static bool list_networks(struct api_request *request, GError **error)
 {
     static const char *const accepted[] = { "dangling", "driver", "id", "label", "name", "scope", "type", NULL };
     g_autoptr(json_t) filters = NULL;
-    if (!api_query_filters(request, &filters, error) || !filter_validate(filters, accepted, error))
+    if (!api_query_filters(request, &filters, error) || !filters_validate(filters, accepted, error))
         return false;
     g_autoptr(json_t) networks = network_list(request->engine->networks);
     json_t *answer = json_array(), *network;

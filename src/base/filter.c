@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-bool filter_validate(const json_t *filters, const char *const *accepted, GError **error)
+bool filters_validate(const json_t *filters, const char *const *accepted, GError **error)
 {
     if (!filters || json_is_null(filters))
         return true;
@@ -23,7 +23,7 @@ bool filter_validate(const json_t *filters, const char *const *accepted, GError 
     return true;
 }
 
-char **filter_values(const json_t *filters, const char *key)
+char **filters_values(const json_t *filters, const char *key)
 {
     g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
     json_t *values = json_object_get(filters, key);
@@ -38,21 +38,21 @@ char **filter_values(const json_t *filters, const char *key)
     return g_strv_builder_end(builder);
 }
 
-bool filter_has(const json_t *filters, const char *key)
+bool filters_has(const json_t *filters, const char *key)
 {
-    g_auto(GStrv) values = filter_values(filters, key);
+    g_auto(GStrv) values = filters_values(filters, key);
     return values[0];
 }
 
-bool filter_matches_exactly(const json_t *filters, const char *key, const char *value)
+bool filters_matches_exactly(const json_t *filters, const char *key, const char *value)
 {
-    g_auto(GStrv) values = filter_values(filters, key);
+    g_auto(GStrv) values = filters_values(filters, key);
     return !values[0] || (value && g_strv_contains((const char *const *)values, value));
 }
 
-bool filter_matches(const json_t *filters, const char *key, const char *text)
+bool filters_matches(const json_t *filters, const char *key, const char *text)
 {
-    g_auto(GStrv) values = filter_values(filters, key);
+    g_auto(GStrv) values = filters_values(filters, key);
     if (!values[0])
         return true;
     for (char **value = values; *value; value++)
@@ -69,10 +69,10 @@ static bool label_matches(const json_t *labels, const char *wanted)
     return value && (!equals || !strcmp(value, equals + 1));
 }
 
-bool filter_matches_labels(const json_t *filters, const json_t *labels)
+bool filters_matches_labels(const json_t *filters, const json_t *labels)
 {
-    g_auto(GStrv) wanted = filter_values(filters, "label");
-    g_auto(GStrv) unwanted = filter_values(filters, "label!");
+    g_auto(GStrv) wanted = filters_values(filters, "label");
+    g_auto(GStrv) unwanted = filters_values(filters, "label!");
     for (char **label = wanted; *label; label++)
         if (!label_matches(labels, *label))
             return false;
@@ -82,9 +82,9 @@ bool filter_matches_labels(const json_t *filters, const json_t *labels)
     return true;
 }
 
-bool filter_until(const json_t *filters, gint64 *ret_ns, GError **error)
+bool filters_until(const json_t *filters, gint64 *ret_ns, GError **error)
 {
-    g_auto(GStrv) values = filter_values(filters, "until");
+    g_auto(GStrv) values = filters_values(filters, "until");
     gint64 duration;
     guint64 seconds;
     if (!values[0]) {
@@ -102,9 +102,9 @@ bool filter_until(const json_t *filters, gint64 *ret_ns, GError **error)
     return true;
 }
 
-bool filter_bool(const json_t *filters, const char *key, bool fallback, bool *ret, GError **error)
+bool filters_bool(const json_t *filters, const char *key, bool fallback, bool *ret, GError **error)
 {
-    g_auto(GStrv) values = filter_values(filters, key);
+    g_auto(GStrv) values = filters_values(filters, key);
     bool value = fallback;
     if (values[0] && (values[1] || !parse_bool(values[0], &value)))
         return error_set(error, TARE_ERROR_INVALID, "Invalid filter '%s=%s'", key, values[0]);

@@ -6,17 +6,17 @@
 #include "base/json.h"
 
 /* INVALID "Invalid filter 'x'" where a key is not in accepted (NULL-terminated) or the object is of another shape. */
-bool filter_validate(const json_t *filters, const char *const *accepted, GError **error);
-bool filter_has(const json_t *filters, const char *key);
+bool filters_validate(const json_t *filters, const char *const *accepted, GError **error);
+bool filters_has(const json_t *filters, const char *key);
 /* The values given for the key, NULL-terminated, never NULL; g_strfreev. */
-char **filter_values(const json_t *filters, const char *key);
+char **filters_values(const json_t *filters, const char *key);
 /* True where the key is absent or one of its values is exactly this. */
-bool filter_matches_exactly(const json_t *filters, const char *key, const char *value);
+bool filters_matches_exactly(const json_t *filters, const char *key, const char *value);
 /* True where the key is absent or one of its values, taken as a regular expression (or literally), is found in the text. */
-bool filter_matches(const json_t *filters, const char *key, const char *text);
+bool filters_matches(const json_t *filters, const char *key, const char *text);
 /* "label" (all must match) and "label!" (none may): values are "key" or "key=value". */
-bool filter_matches_labels(const json_t *filters, const json_t *labels);
+bool filters_matches_labels(const json_t *filters, const json_t *labels);
 /* "until": RFC 3339, seconds since 1970 or a duration before now. 0 where absent; more than one is INVALID. */
-bool filter_until(const json_t *filters, gint64 *ret_ns, GError **error);
+bool filters_until(const json_t *filters, gint64 *ret_ns, GError **error);
 /* A boolean value ("1", "true", …); fallback where absent. */
-bool filter_bool(const json_t *filters, const char *key, bool fallback, bool *ret, GError **error);
+bool filters_bool(const json_t *filters, const char *key, bool fallback, bool *ret, GError **error);

@@ -27,7 +27,7 @@ static void request_clear(struct list_request *request)
 
 static bool check_values(const json_t *filters, const char *key, const char *const *known, const char *before, GError **error)
 {
-    g_auto(GStrv) values = filter_values(filters, key);
+    g_auto(GStrv) values = filters_values(filters, key);
     for (char **value = values; *value; value++)
         if (!g_strv_contains(known, *value))
             return error_set(error, TARE_ERROR_INVALID, "%s%s%s", before, *value, strchr(before, '\'') ? "'" : "");
@@ -36,7 +36,7 @@ static bool check_values(const json_t *filters, const char *key, const char *con
 
 static bool reference_point(struct list_request *request, const char *key, char **ret, GError **error)
 {
-    g_auto(GStrv) values = filter_values(request->filters, key);
+    g_auto(GStrv) values = filters_values(request->filters, key);
     for (char **value = values; *value; value++) {
         autocontainer container = container_find(request->manager, *value, NULL);
         if (!container)
@@ -50,7 +50,7 @@ static bool reference_point(struct list_request *request, const char *key, char 
 /* Images named by "ancestor", and all that stand on them. */
 static bool resolve_ancestors(struct list_request *request, GError **error)
 {
-    g_auto(GStrv) values = filter_values(request->filters, "ancestor");
+    g_auto(GStrv) values = filters_values(request->filters, "ancestor");
     if (!values[0])
         return true;
     request->images = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -84,18 +84,18 @@ static bool prepare(struct list_request *request, GError **error)
     static const char *const statuses[] = { "paused", "restarting", "removing", "running", "dead", "created", "exited", NULL };
     static const char *const healths[] = { "none", "starting", "healthy", "unhealthy", NULL };
     gint64 ignored;
-    if (!filter_validate(request->filters, accepted, error) ||
+    if (!filters_validate(request->filters, accepted, error) ||
         !check_values(request->filters, "status", statuses, "Invalid filter 'status=", error) ||
         !check_values(request->filters, "health", healths, "Unrecognised filter value for health: ", error))
         return false;
-    request->exited = filter_values(request->filters, "exited");
+    request->exited = filters_values(request->filters, "exited");
     for (char **value = request->exited; *value; value++)
         if (!parse_int(*value, G_MININT, G_MAXINT, &ignored))
             return error_set(error, TARE_ERROR_INVALID, "strconv.Atoi: parsing \"%s\": invalid syntax", *value);
-    if (filter_has(request->filters, "status"))
+    if (filters_has(request->filters, "status"))
         request->all = true;
-    request->has_task = filter_has(request->filters, "is-task");
-    return filter_bool(request->filters, "is-task", false, &request->is_task, error) &&
+    request->has_task = filters_has(request->filters, "is-task");
+    return filters_bool(request->filters, "is-task", false, &request->is_task, error) &&
            reference_point(request, "before", &request->before, error) &&
            reference_point(request, "since", &request->since, error) && resolve_ancestors(request, error);
 }
@@ -106,25 +106,25 @@ static bool matches_volume(const struct list_request *request, const json_t *mou
 {
     size_t i;
     json_t *mount;
-    if (!filter_has(request->filters, "volume"))
+    if (!filters_has(request->filters, "volume"))
         return true;
     json_array_foreach(
         (json_t *)mounts, i,
-        mount) if (filter_matches_exactly(request->filters, "volume", json_get_string(mount, "Destination", "")) ||
-                   filter_matches_exactly(request->filters, "volume",
+        mount) if (filters_matches_exactly(request->filters, "volume", json_get_string(mount, "Destination", "")) ||
+                   filters_matches_exactly(request->filters, "volume",
                                           json_get_string(mount, "Name", json_get_string(mount, "Source", "")))) return true;
     return false;
 }
 
 static bool matches_network(const struct list_request *request, struct container *container, const json_t *host_config)
 {
-    if (!filter_has(request->filters, "network"))
+    if (!filters_has(request->filters, "network"))
         return true;
     g_autoptr(json_t) settings = network_settings(container, host_config, true);
     const char *name;
     json_t *ignored;
     json_object_foreach(json_object_get(settings, "Networks"), name,
-                        ignored) if (filter_matches_exactly(request->filters, "network", name)) return true;
+                        ignored) if (filters_matches_exactly(request->filters, "network", name)) return true;
     return false;
 }
 
@@ -145,8 +145,8 @@ static bool port_in(const char *text, unsigned port, const char *protocol)
 
 static bool matches_ports(const struct list_request *request, struct container *container, const json_t *host_config)
 {
-    g_auto(GStrv) publish = filter_values(request->filters, "publish");
-    g_auto(GStrv) expose = filter_values(request->filters, "expose");
+    g_auto(GStrv) publish = filters_values(request->filters, "publish");
+    g_auto(GStrv) expose = filters_values(request->filters, "expose");
     size_t i;
     json_t *port;
     if (!publish[0] && !expose[0])
@@ -185,12 +185,12 @@ static bool matches(const struct list_request *request, struct container *contai
     const json_t *labels = json_get_object(container->config, "Labels");
     if (!container_is_running(state) && !request->all)
         return false;
-    if (!filter_matches(request->filters, "name", slashed) && !filter_matches(request->filters, "name", name))
+    if (!filters_matches(request->filters, "name", slashed) && !filters_matches(request->filters, "name", name))
         return false;
-    return filter_matches(request->filters, "id", container->id) && (!request->has_task || !request->is_task) &&
-           filter_matches_labels(request->filters, labels) && matches_exit(request, state) &&
-           filter_matches_exactly(request->filters, "status", container_status_name(state->status)) &&
-           filter_matches_exactly(request->filters, "health", health_of(health)) && matches_volume(request, container->mounts) &&
+    return filters_matches(request->filters, "id", container->id) && (!request->has_task || !request->is_task) &&
+           filters_matches_labels(request->filters, labels) && matches_exit(request, state) &&
+           filters_matches_exactly(request->filters, "status", container_status_name(state->status)) &&
+           filters_matches_exactly(request->filters, "health", health_of(health)) && matches_volume(request, container->mounts) &&
            (!request->images || g_hash_table_contains(request->images, container->image_id)) &&
            matches_network(request, container, host_config) && matches_ports(request, container, host_config);
 }

@@ -106,7 +106,7 @@ bool container_prune(struct container_manager *manager, const json_t *filters, j
 {
     static const char *const accepted[] = { "label", "label!", "until", NULL };
     gint64 until;
-    if (!filter_validate(filters, accepted, error) || !filter_until(filters, &until, error))
+    if (!filters_validate(filters, accepted, error) || !filters_until(filters, &until, error))
         return false;
     if (!g_atomic_int_compare_and_exchange(&manager->pruning, 0, 1))
         return error_set(error, TARE_ERROR_CONFLICT, "a prune operation is already running");
@@ -117,7 +117,7 @@ bool container_prune(struct container_manager *manager, const json_t *filters, j
         struct container *container = all->pdata[i];
         struct container_state state = container_get_state(container);
         if (container_is_running(&state) || (until && container->created_ns > until) ||
-            !filter_matches_labels(filters, json_get_object(container->config, "Labels")))
+            !filters_matches_labels(filters, json_get_object(container->config, "Labels")))
             continue;
         guint64 rw, root;
         container_sizes(container, &rw, &root);

@@ -273,17 +273,17 @@ bool volume_list(struct volume_manager *manager, const json_t *filters, json_t *
     static const char *const accepted[] = { "dangling", "driver", "label", "name", NULL };
     g_autoptr(GPtrArray) volumes = NULL;
     bool dangling;
-    if (!filter_validate(filters, accepted, error) || !filter_bool(filters, "dangling", false, &dangling, error) ||
+    if (!filters_validate(filters, accepted, error) || !filters_bool(filters, "dangling", false, &dangling, error) ||
         !load_volumes(manager, NULL, &volumes, error))
         return false;
     g_autoptr(json_t) list = json_array();
     for (guint i = 0; i < volumes->len; i++) {
         const struct volume *volume = volumes->pdata[i];
         g_autoptr(json_t) labels = parse_or_null(volume->labels);
-        if (!filter_matches(filters, "name", volume->name) || !filter_matches_exactly(filters, "driver", "local") ||
-            !filter_matches_labels(filters, labels))
+        if (!filters_matches(filters, "name", volume->name) || !filters_matches_exactly(filters, "driver", "local") ||
+            !filters_matches_labels(filters, labels))
             continue;
-        if (filter_has(filters, "dangling")) {
+        if (filters_has(filters, "dangling")) {
             gint64 uses;
             if (!database_get_int(manager->database, 0, &uses, error, "SELECT count(*) FROM volume_use WHERE volume = ?", "s",
                                   volume->name))
@@ -355,7 +355,7 @@ bool volume_prune(struct volume_manager *manager, const json_t *filters, unsigne
     static const char *const accepted[] = { "label", "label!", "all", NULL };
     g_autoptr(GPtrArray) volumes = NULL;
     bool all;
-    if (!filter_validate(filters, accepted, error) || !filter_bool(filters, "all", api_version % 100 < 42, &all, error))
+    if (!filters_validate(filters, accepted, error) || !filters_bool(filters, "all", api_version % 100 < 42, &all, error))
         return false;
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->lock);
     if (!load_volumes(manager, NULL, &volumes, error))
@@ -368,7 +368,7 @@ bool volume_prune(struct volume_manager *manager, const json_t *filters, unsigne
         g_autoptr(GPtrArray) users = NULL;
         if (!load_users(manager, volume->name, &users, error))
             return false;
-        if (users->len || (!all && !volume->anonymous) || !filter_matches_labels(filters, labels))
+        if (users->len || (!all && !volume->anonymous) || !filters_matches_labels(filters, labels))
             continue;
         guint64 bytes = tree_size(manager->directory_fd, volume->name, 0);
         if (!delete_volume(manager, volume->name, error))

@@ -60,6 +60,9 @@ int mount_erofs(const char *index, const char *const *devices, GError **error);
 /* A detached empty tmpfs, or -1. */
 int mount_empty(GError **error);
 
+/* Tests only: mount overlays by mount(2), as before Linux 6.7. */
+extern bool overlay_force_old_mount;
+
 /* ---- mount_namespace.c ---- */
 typedef bool (*namespace_func)(void *user, GError **error);
 /* A mount namespace of our own, slave of the present one, with a tmpfs at directory; its fd or -1. */

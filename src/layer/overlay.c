@@ -1,8 +1,9 @@
-#include "layer/layer.h"
+#include "layer/mounts.h"
 
 #include "base/fd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/mount.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,8 @@
 
 /* Overlay refuses more; with the container's own two directories on top this is Docker's limit too, plus the fix-up index. */
 #define MAX_LOWER 500
+
+bool overlay_force_old_mount;
 
 static bool set_flag(int fs, const char *key)
 {
@@ -38,19 +41,29 @@ static bool fail_with_log(int fs, const char *what, GError **error)
     return error_set_errno(error, saved, "%s: %s", what, log + 2);
 }
 
-static bool set_lowers(int fs, const struct overlay_options *options, GError **error)
+static size_t count_lowers(const struct overlay_options *options)
+{
+    return options->lower_fds ? options->n_lower_fds : g_strv_length((char **)options->lower_paths);
+}
+
+/* 1 done, 0 this kernel does not take layers one by one, -1 error. */
+static int set_lowers(int fs, const struct overlay_options *options, GError **error)
 {
     bool by_fd = options->lower_fds != NULL;
-    size_t n = by_fd ? options->n_lower_fds : g_strv_length((char **)options->lower_paths);
-    if (n == 0 || n > MAX_LOWER)
-        return error_set(error, TARE_ERROR_INVALID, "max depth exceeded");
+    size_t n = count_lowers(options);
+    if (overlay_force_old_mount)
+        return 0;
     for (size_t i = 0; i < n; i++) {
         long r = by_fd ? syscall(SYS_fsconfig, fs, FSCONFIG_SET_FD, "lowerdir+", NULL, options->lower_fds[i])
                        : syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir+", options->lower_paths[i], 0);
-        if (r < 0)
-            return fail_with_log(fs, "add overlay layer", error);
+        if (r < 0 && i == 0 && errno == EINVAL)
+            return 0;
+        if (r < 0) {
+            fail_with_log(fs, "add overlay layer", error);
+            return -1;
+        }
     }
-    return true;
+    return 1;
 }
 
 /* Upper and work directory need not fit into the 255 bytes of an option: fds do where the kernel takes them (6.13). */
@@ -90,14 +103,104 @@ static bool check_writable(int mount, GError **error)
     return !(st.f_flag & ST_RDONLY) || error_set(error, TARE_ERROR_INTERNAL, "overlay fell back to read-only");
 }
 
-int overlay_mount(const struct overlay_options *options, GError **error)
+/* ---- mount(2), for kernels before 6.7 ---- */
+
+static bool add_directory(GArray *fds, GString *data, const char *path, GError **error)
+{
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set_errno(error, errno, "open %s", path);
+    g_array_append_val(fds, fd);
+    g_string_append_printf(data, "/proc/self/fd/%d", fd);
+    return true;
+}
+
+/* All options must fit into a page: layers are named by their fds, at most 18 bytes each. */
+static bool write_old_options(const struct overlay_options *options, GArray *fds, GString *data, GError **error)
+{
+    size_t n = count_lowers(options);
+    g_string_append(data, "lowerdir=");
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0)
+            g_string_append_c(data, ':');
+        if (options->lower_fds)
+            g_string_append_printf(data, "/proc/self/fd/%d", options->lower_fds[i]);
+        else if (!add_directory(fds, data, options->lower_paths[i], error))
+            return false;
+    }
+    g_string_append_printf(data, ",redirect_dir=nofollow,metacopy=off,index=off,xino=%s", options->no_xino ? "off" : "on");
+    if (options->upper) {
+        g_string_append(data, ",upperdir=");
+        if (!add_directory(fds, data, options->upper, error))
+            return false;
+        g_string_append(data, ",workdir=");
+        if (!add_directory(fds, data, options->work, error))
+            return false;
+        if (options->is_volatile)
+            g_string_append(data, ",volatile");
+    }
+    return data->len < 4096 || error_set(error, TARE_ERROR_INVALID, "max depth exceeded");
+}
+
+/* It wants a place to mount at, from which the mount is taken away again at once. */
+static int mount_at_temporary(const char *data, bool is_read_only, GError **error)
+{
+    char place[] = "/tmp/.tare-overlay-XXXXXX";
+    if (!mkdtemp(place)) {
+        error_set_errno(error, errno, "make a mount point");
+        return -1;
+    }
+    int fd = -1;
+    if (mount("overlay", place, "overlay", is_read_only ? MS_RDONLY : 0, data) < 0) {
+        error_set_errno(error, errno, "mount overlay");
+    } else {
+        fd = (int)syscall(SYS_open_tree, AT_FDCWD, place, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        if (fd < 0)
+            error_set_errno(error, errno, "take the overlay");
+        umount2(place, MNT_DETACH);
+    }
+    rmdir(place);
+    return fd;
+}
+
+static int mount_old(const struct overlay_options *options, GError **error)
+{
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+    g_autoptr(GString) data = g_string_new(NULL);
+    int mount = -1;
+    if (write_old_options(options, fds, data, error))
+        mount = mount_at_temporary(data->str, options->upper == NULL, error);
+    for (guint i = 0; i < fds->len; i++)
+        fd_close(g_array_index(fds, int, i));
+    return mount;
+}
+
+/* ---- fsopen(2) ---- */
+
+/* 1 and a mount, 0 to be tried with mount(2), -1 error. */
+static int mount_new(const struct overlay_options *options, int *ret_mount, GError **error)
 {
     g_autofd int fs = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
     if (fs < 0) {
         error_set_errno(error, errno, "open overlay file system");
         return -1;
     }
-    if (!set_lowers(fs, options, error) || !set_options(fs, options, error))
+    int lowers = set_lowers(fs, options, error);
+    if (lowers <= 0)
+        return lowers;
+    /* Without an upper there must be two layers: an empty one does no harm under a single one. It must be open until they are
+     * mounted. */
+    g_autofd int empty = -1;
+    if (!options->upper && count_lowers(options) == 1) {
+        empty = mount_empty(error);
+        if (empty < 0)
+            return -1;
+        if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_FD, "lowerdir+", NULL, empty) < 0) {
+            fail_with_log(fs, "add overlay layer", error);
+            return -1;
+        }
+    }
+    if (!set_options(fs, options, error))
         return -1;
     if (!options->upper && !set_flag(fs, "ro")) {
         fail_with_log(fs, "overlay read-only", error);
@@ -107,12 +210,24 @@ int overlay_mount(const struct overlay_options *options, GError **error)
         fail_with_log(fs, "create overlay", error);
         return -1;
     }
-    g_autofd int mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, options->upper ? 0 : MOUNT_ATTR_RDONLY);
-    if (mount < 0) {
+    *ret_mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, options->upper ? 0 : MOUNT_ATTR_RDONLY);
+    if (*ret_mount < 0)
         error_set_errno(error, errno, "mount overlay");
+    return *ret_mount < 0 ? -1 : 1;
+}
+
+int overlay_mount(const struct overlay_options *options, GError **error)
+{
+    g_autofd int mount = -1;
+    size_t n = count_lowers(options);
+    if (n == 0 || n > MAX_LOWER) {
+        error_set(error, TARE_ERROR_INVALID, "max depth exceeded");
         return -1;
     }
-    if (options->upper && !check_writable(mount, error))
+    int made = mount_new(options, &mount, error);
+    if (made == 0)
+        mount = mount_old(options, error);
+    if (mount < 0 || (options->upper && !check_writable(mount, error)))
         return -1;
     return fd_steal(&mount);
 }

@@ -3,7 +3,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/spawn.h"
-#include "layer/layer.h"
+#include "layer/mounts.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -662,6 +662,13 @@ static void test_127_layers(void **state)
         g_ptr_array_add(chain, g_strdup(info.diff_id));
     }
     g_ptr_array_add(chain, NULL);
+    /* Kernels before 6.7 take all layers in one page of options. */
+    overlay_force_old_mount = true;
+    reopen(place, LAYER_MOUNT_UNPACKED);
+    assert_chain_is(place, (const char *const *)chain->pdata, "all");
+    reopen(place, LAYER_MOUNT_LOOP);
+    assert_chain_is(place, (const char *const *)chain->pdata, "all");
+    overlay_force_old_mount = false;
     for (size_t i = 0; i < G_N_ELEMENTS(all_modes); i++) {
         reopen(place, all_modes[i]);
         assert_chain_is(place, (const char *const *)chain->pdata, "all");
@@ -798,6 +805,106 @@ static void test_overlay_that_cannot_be_written_is_an_error(void **state)
     shell(place, "umount ro");
 }
 
+/* What a shim does where layers are attached: it enters the namespace, mounts, and takes the mount along. */
+static void test_overlay_by_paths(void **state)
+{
+    struct place *place = *state;
+    open_store(place, NULL);
+    shell(place, MAKE_BASE);
+    struct layer_info base = ingest(place, "base.tar");
+    const char *const lower[] = { base.diff_id, NULL };
+    g_autofree char *upper = g_build_filename(place->directory, "upper", NULL);
+    g_autofree char *work = g_build_filename(place->directory, "work", NULL);
+    for (size_t i = 1; i < G_N_ELEMENTS(all_modes); i++) {
+        struct layer_stack *stack = NULL;
+        int namespace = -1;
+        reopen(place, all_modes[i]);
+        shell(place, "rm -rf upper work; mkdir upper work");
+        assert_true(layer_stack_acquire(place->store, lower, &stack, NULL));
+        struct overlay_options options = { .upper = upper, .work = work, .lower_paths = layer_stack_paths(stack, &namespace) };
+        assert_non_null(options.lower_paths);
+        pid_t pid = fork();
+        if (pid == 0) {
+            if (namespace >= 0 && setns(namespace, CLONE_NEWNS) < 0)
+                _exit(2);
+            int mount = overlay_mount(&options, NULL);
+            if (mount < 0)
+                _exit(3);
+            int fd = openat(mount, "etc/passwd", O_WRONLY | O_APPEND | O_CLOEXEC);
+            _exit(fd >= 0 && fd_write_full(fd, "more\n", 5) == 0 ? 0 : 4);
+        }
+        assert_int_equal(spawn_wait(pid), 0);
+        layer_stack_release(stack);
+        shell(place, "test \"$(cat upper/etc/passwd)\" = \"root:x:0:0\nmore\"");
+    }
+}
+
+static guint64 inode_of(int mount, const char *name)
+{
+    struct stat st;
+    assert_int_equal(fstatat(mount, name, &st, AT_SYMLINK_NOFOLLOW), 0);
+    return st.st_ino;
+}
+
+/* One device for `du -x` and find -xdev; a file keeps its number when it is copied up, and after a restart. */
+static void test_inode_numbers(void **state)
+{
+    struct place *place = *state;
+    open_store(place, NULL);
+    shell(place, MAKE_BASE);
+    struct layer_info base = ingest(place, "base.tar");
+    const char *const lower[] = { base.diff_id, NULL };
+    for (size_t i = 0; i < 2; i++) {
+        struct layer_stack *stack = NULL;
+        reopen(place, i == 0 ? LAYER_MOUNT_DETACHED : LAYER_MOUNT_UNPACKED);
+        assert_true(layer_stack_acquire(place->store, lower, &stack, NULL));
+        int mount = mount_writable(place, stack);
+        guint64 before = inode_of(mount, "etc/passwd"), linked = inode_of(mount, "usr/bin/tool");
+        assert_int_equal(linked, inode_of(mount, "usr/bin/same"));
+        change_through(place, mount,
+                       "test $(find . -xdev | wc -l) = $(find . | wc -l); test $(du -xs . | cut -f1) = $(du -s . | cut -f1)\n"
+                       "echo more >> etc/passwd; mkdir -p new; echo x > new/file");
+        assert_int_equal(inode_of(mount, "etc/passwd"), before);
+        change_through(place, mount, "test $(find . -xdev | wc -l) = $(find . | wc -l)");
+        fd_close(mount);
+        layer_stack_release(stack);
+        reopen(place, layer_store_mode(place->store));
+        assert_true(layer_stack_acquire(place->store, lower, &stack, NULL));
+        g_autofree char *upper = g_build_filename(place->directory, "upper", NULL);
+        g_autofree char *work = g_build_filename(place->directory, "work", NULL);
+        struct overlay_options options = { .upper = upper, .work = work };
+        shell(place, "rm -rf work; mkdir work");
+        options.n_lower_fds = layer_stack_fds(stack, &options.lower_fds);
+        mount = overlay_mount(&options, NULL);
+        assert_true(mount >= 0);
+        assert_int_equal(inode_of(mount, "etc/passwd"), before);
+        assert_int_equal(inode_of(mount, "usr/bin/tool"), linked);
+        fd_close(mount);
+        layer_stack_release(stack);
+    }
+}
+
+static void test_read_only_overlay_of_one_layer(void **state)
+{
+    struct place *place = *state;
+    open_store(place, NULL);
+    shell(place, MAKE_BASE);
+    struct layer_info base = ingest(place, "base.tar");
+    const char *const lower[] = { base.diff_id, NULL };
+    struct layer_stack *stack = NULL;
+    assert_true(layer_stack_acquire(place->store, lower, &stack, NULL));
+    struct overlay_options options = { 0 };
+    options.n_lower_fds = layer_stack_fds(stack, &options.lower_fds);
+    int mount = overlay_mount(&options, NULL);
+    assert_true(mount >= 0);
+    g_autofree char *is = describe_fd(mount), *should = describe_path(place, "base");
+    assert_string_equal(is, should);
+    assert_int_equal(openat(mount, "x", O_WRONLY | O_CREAT, 0600), -1);
+    assert_int_equal(errno, EROFS);
+    fd_close(mount);
+    layer_stack_release(stack);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
 
 int main(void)
@@ -821,6 +928,9 @@ int main(void)
         T(hard_link_into_a_lower_layer),
         T(same_layer_twice_and_empty_chains),
         T(127_layers),
+        T(overlay_by_paths),
+        T(inode_numbers),
+        T(read_only_overlay_of_one_layer),
         T(seal_round_trip),
         T(seal_clamps_times),
         T(seal_deep_trees),

@@ -9,6 +9,7 @@
 
 #define READ_SIZE 16384
 #define QUEUE_KEPT 16384
+#define REPLAY_STEPS 32
 /* Of input that nobody wants, thrown away before a connection is closed: a TCP socket closed with unread input sends a reset,
  * which can overtake our output. */
 #define DISCARD_MAX (256u << 10)
@@ -211,7 +212,8 @@ static void replay_entry(void *user, unsigned stream, const void *data, size_t l
 /* The peer takes more: the rest of the queue, or more of the log. False when the client has gone. */
 static bool pump_output(struct attach_client *client)
 {
-    while (client->replay && client->queue->len == 0)
+    /* Not all of a long log in one turn: it may hold nothing that this client wants. */
+    for (int steps = 0; steps < REPLAY_STEPS && client->replay && client->queue->len == 0; steps++)
         if (!log_replay_step(client->replay, replay_entry, client)) {
             g_clear_pointer(&client->replay, log_replay_free);
             client->finishing |= !client->stream;

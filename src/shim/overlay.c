@@ -104,10 +104,14 @@ static bool release_in_child(struct shim *shim)
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
         return false;
-    g_autofd int wait_fd = ends[0], hold_fd = ends[1];
     pid_t pid = fork();
     if (pid == 0)
-        hold_and_exit(shim->overlay_fd, wait_fd);
+        hold_and_exit(shim->overlay_fd, ends[0]);
+    if (pid > 0)
+        fd_clear(&shim->overlay_fd);
+    /* The child goes on when the last writer has gone: now that the mount is its alone. */
+    fd_close(ends[0]);
+    fd_close(ends[1]);
     if (pid < 0)
         return false;
     shim->unmount_pid = pid;
@@ -117,7 +121,6 @@ static bool release_in_child(struct shim *shim)
     if (!shim->unmount_watch)
         log_line(LOG_LEVEL_WARNING, "cannot watch the unmount", "container", shim->config->id, "error", error_errno_text(errno),
                  NULL);
-    fd_clear(&shim->overlay_fd);
     return true;
 }
 

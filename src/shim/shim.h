@@ -1,4 +1,5 @@
-/* The shim's contract with tared: how it is started, and the protocol on its socket. Client functions for tared's side are at the end. */
+/* The shim's contract with tared: how it is started, and the protocol on its socket. Client functions for tared's side are at the
+ * end. */
 #pragma once
 
 #include "base/error.h"
@@ -67,8 +68,8 @@
 /* clang-format on */
 
 /* tared's side: one request and its reply on a connection of its own. request is borrowed; *ret_reply (may be NULL) is a new
- * reference without "ok". fds are sent along and stay the caller's; received fds go to ret_fds (room on entry, count on return). A
- * reply with "error" becomes the GError. */
+ * reference without "ok". fds are sent along and stay the caller's; received fds go to ret_fds (room on entry, count on return).
+ * A reply with "error" becomes the GError. */
 bool shim_call(const char *socket_path, const json_t *request, const int *fds, size_t n_fds, json_t **ret_reply, int *ret_fds,
                size_t *n_ret_fds, GError **error);
 /* Connects; for subscribe, whose events the caller reads with frame_receive. -1 and error (NOT_FOUND when nobody listens). */

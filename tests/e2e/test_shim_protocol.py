@@ -2,6 +2,7 @@
 
 import array
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -37,6 +38,17 @@ def receive_frame(connection):
         data += piece
         fds += more
     return json.loads(data[4:]), fds
+
+
+@functools.lru_cache(None)
+def program_in_memory():
+    """One copy for all shims, as tared has it."""
+    program = os.memfd_create("tare-shim", os.MFD_CLOEXEC)
+    with open(os.path.join(program_directory(), "tare-shim"), "rb") as file:
+        os.write(program, file.read())
+    read_only = os.open(f"/proc/self/fd/{program}", os.O_RDONLY)
+    os.close(program)
+    return read_only
 
 
 class ShimError(Exception):
@@ -96,15 +108,10 @@ class Shim:
         listener.bind(self.path)
         listener.listen()
         ready, ready_end = os.pipe()
-        program = os.memfd_create("tare-shim", os.MFD_CLOEXEC)
-        with open(os.path.join(program_directory(), "tare-shim"), "rb") as file:
-            os.write(program, file.read())
-        read_only = os.open(f"/proc/self/fd/{program}", os.O_RDONLY)
-        os.close(program)
         passed += [(memory, 3), (listener.fileno(), 4), (ready_end, 5)]
         high = [(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100), number) for fd, number in passed]
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in high]
-        arguments = (f"/proc/{os.getpid()}/fd/{read_only}", ["tare-shim", self.id], {"PATH": "/usr/bin:/bin"})
+        arguments = (f"/proc/{os.getpid()}/fd/{program_in_memory()}", ["tare-shim", self.id], {"PATH": "/usr/bin:/bin"})
         if in_child:
             child = os.fork()
             if child == 0:
@@ -120,7 +127,6 @@ class Shim:
         assert len(header) == 4, "the shim ended before it was ready"
         answer = json.loads(os.read(ready, struct.unpack("<I", header)[0]))
         os.close(ready)
-        os.close(read_only)
         listener.close()
         os.close(memory)
         if lower is not None:

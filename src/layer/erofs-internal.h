@@ -92,6 +92,10 @@ guint8 erofs_dirent_type(guint32 mode);
 /* The first 16 bytes that the digest's text says. */
 void erofs_uuid_of(const char *digest, guint8 ret[16]);
 
+/* ---- hashes that nobody outside can foresee, for tables of names ---- */
+guint64 keyed_hash(guint64 salt, const void *data, gsize length);
+guint keyed_hash_text(gconstpointer text); /* a GHashFunc */
+
 /* ---- the tree ---- */
 enum {
     NODE_IMPLIED = 1,  /* no entry carries it: lower layers may know its attributes (kept on disk, too) */
@@ -153,6 +157,7 @@ struct erofs_tree {
     GPtrArray *runs; /* of GArray of struct tree_run */
     GArray *sources; /* of struct tree_source */
     guint64 max_inodes;
+    guint64 generation; /* grows when a name changes its inode: what was found by a path may then be elsewhere */
 };
 enum { TREE_ROOT = 1 };
 

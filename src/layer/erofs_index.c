@@ -12,6 +12,9 @@ struct erofs_builder {
     guint64 tar_bytes;
     GHashTable *lower_links; /* by path, of its target */
     GByteArray *xattrs;      /* scratch */
+    GString *last_path;      /* of the directory found last: most entries are in the one of the entry before */
+    guint32 last_dir;
+    guint64 last_generation;
 };
 
 struct erofs_builder *erofs_builder_new(const struct erofs_builder_options *options)
@@ -24,8 +27,10 @@ struct erofs_builder *erofs_builder_new(const struct erofs_builder_options *opti
     struct tree_source tar = { .fd = -1, .bytes = options->tar_bytes, .is_device = true };
     memcpy(tar.diff_id, builder->diff_id, sizeof tar.diff_id);
     g_array_append_val(builder->tree.sources, tar);
-    builder->lower_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    builder->lower_links = g_hash_table_new_full(keyed_hash_text, g_str_equal, g_free, g_free);
     builder->xattrs = g_byte_array_new();
+    builder->last_path = g_string_new(NULL);
+    builder->last_dir = TREE_ROOT;
     return builder;
 }
 
@@ -36,6 +41,7 @@ void erofs_builder_free(struct erofs_builder *builder)
     erofs_tree_clear(&builder->tree);
     g_hash_table_unref(builder->lower_links);
     g_byte_array_unref(builder->xattrs);
+    g_string_free(builder->last_path, TRUE);
     g_free(builder);
 }
 
@@ -153,13 +159,31 @@ struct place {
     guint32 name, inode; /* what stands there, or 0 */
 };
 
+static guint32 find_parent(struct erofs_builder *builder, const char *path, gsize length, bool create, bool *ret_missing,
+                           GError **error)
+{
+    if (length == builder->last_path->len && builder->last_generation == builder->tree.generation &&
+        memcmp(path, builder->last_path->str, length) == 0)
+        return builder->last_dir;
+    guint32 dir = erofs_tree_walk(&builder->tree, path, length, create, ret_missing, error);
+    if (dir) {
+        g_string_truncate(builder->last_path, 0);
+        g_string_append_len(builder->last_path, path, (gssize)length);
+        builder->last_dir = dir;
+        builder->last_generation = builder->tree.generation;
+    }
+    return dir;
+}
+
 static bool find_place(struct erofs_builder *builder, const char *path, bool create, struct place *ret, bool *ret_missing,
                        GError **error)
 {
     const char *slash = strrchr(path, '/');
     ret->base = slash ? slash + 1 : path;
     ret->base_length = strlen(ret->base);
-    ret->parent = erofs_tree_walk(&builder->tree, path, slash ? (gsize)(slash - path) : 0, create, ret_missing, error);
+    if (ret_missing)
+        *ret_missing = false;
+    ret->parent = find_parent(builder, path, slash ? (gsize)(slash - path) : 0, create, ret_missing, error);
     if (!ret->parent) {
         if (error && *error)
             g_prefix_error(error, "\"%s\": ", path);
@@ -246,8 +270,10 @@ static bool add_hard_link(struct erofs_builder *builder, const struct tar_entry 
     if (found)
         return set_place(builder, entry->path, &place, target.inode, error);
     /* What stood there is gone, and a fix-up will say what comes instead. Until then the name hides nothing. */
-    if (place.name)
+    if (place.name) {
         tree_name(&builder->tree, place.name)->inode = 0;
+        builder->tree.generation++;
+    }
     g_hash_table_insert(builder->lower_links, g_strdup(entry->path), g_strdup(lower));
     return true;
 }

@@ -33,14 +33,9 @@ void erofs_tree_clear(struct erofs_tree *tree)
     memset(tree, 0, sizeof *tree);
 }
 
-/* FNV-1a over parent and name, its high bits mixed in. */
 static guint32 hash_name(guint32 parent, const char *text, gsize length)
 {
-    guint64 hash = G_GUINT64_CONSTANT(14695981039346656037) ^ parent;
-    hash *= G_GUINT64_CONSTANT(1099511628211);
-    for (gsize i = 0; i < length; i++)
-        hash = (hash ^ (guint8)text[i]) * G_GUINT64_CONSTANT(1099511628211);
-    return (guint32)(hash ^ hash >> 32);
+    return (guint32)keyed_hash(parent, text, length);
 }
 
 guint32 erofs_tree_find(const struct erofs_tree *tree, guint32 parent, const char *text, gsize length)
@@ -91,6 +86,7 @@ bool erofs_tree_set(struct erofs_tree *tree, guint32 parent, const char *text, g
     node->own_name = at ? at : tree->names->len;
     if (at) {
         tree_name(tree, at)->inode = inode;
+        tree->generation++;
         return true;
     }
     if (tree->names->len > 2 * tree->max_inodes)

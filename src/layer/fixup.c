@@ -371,7 +371,7 @@ static void read_links(struct stacked *stacked)
         if (kind != 'l')
             continue;
         if (!stacked->links)
-            stacked->links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+            stacked->links = g_hash_table_new_full(keyed_hash_text, g_str_equal, g_free, g_free);
         g_hash_table_insert(stacked->links, g_strdup(cursor.path->str), g_strdup(cursor.target->str));
     }
     facts_cursor_clear(&cursor);
@@ -427,7 +427,7 @@ bool fixup_build(const struct fixup_layer *layers, size_t n_layers, const char *
     struct erofs_stats stats;
     fixup.borrowed = g_array_new(FALSE, FALSE, sizeof(struct borrowed));
     g_array_set_clear_func(fixup.borrowed, clear_borrowed);
-    fixup.inodes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    fixup.inodes = g_hash_table_new_full(keyed_hash_text, g_str_equal, g_free, NULL);
     erofs_tree_init(&fixup.tree, 0);
     bool ok = open_stack(&fixup, layers, error) && build_tree(&fixup, &needed, error) &&
               (!needed || erofs_tree_write(&fixup.tree, chain_id, out, &stats, error));

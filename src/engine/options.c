@@ -383,6 +383,14 @@ static bool check_values(struct engine_options *options, GError **error)
     return true;
 }
 
+/* Shims work in "/" and are told paths. */
+static void make_absolute(char **path)
+{
+    char *absolute = g_canonicalize_filename(*path, NULL);
+    g_free(*path);
+    *path = absolute;
+}
+
 bool engine_options_load(struct engine_options *options, GError **error)
 {
     bool default_file = options->config_file == NULL;
@@ -400,6 +408,8 @@ bool engine_options_load(struct engine_options *options, GError **error)
     }
     fill_default(&options->data_root, ENGINE_DEFAULT_DATA_ROOT);
     fill_default(&options->run_root, ENGINE_DEFAULT_RUN_ROOT);
+    make_absolute(&options->data_root);
+    make_absolute(&options->run_root);
     fill_default(&options->log_level, "info");
     fill_default(&options->log_driver, "json-file");
     fill_default(&options->storage_backend, "auto");

@@ -36,7 +36,8 @@ static bool start_exec(struct api_request *request, GError **error)
     g_autofd int connection = -1;
     g_autoptr(GError) failure = NULL;
     bool upgrade = http_exchange_request(request->http)->upgrade;
-    if (!http_exchange_hijack(request->http, api_stream_type(request, upgrade && !terminal), &connection, error))
+    if (!http_exchange_take_socket(request->http, &connection, error) ||
+        !http_exchange_upgrade(request->http, api_stream_type(request, upgrade && !terminal), error))
         return false;
     if (!container_exec_start(manager(request), request->name, body, connection, NULL, &failure))
         api_tell_failure(connection, !terminal, failure);

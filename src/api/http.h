@@ -83,10 +83,13 @@ bool http_exchange_has_begun(const struct http_exchange *exchange);
 /* Where an answer cannot be finished: the connection is cut, so that the client sees an incomplete answer and no false end. */
 void http_exchange_abort(struct http_exchange *exchange);
 
-/* Takes the connection over: answers "101 UPGRADED" (or 200 where the client did not ask for an upgrade) and gives a plain
- * socket, the caller's to close: the connection itself, or, under TLS and where the client has already sent more, one end of a
- * pair that the connection's thread serves after the endpoint returned. */
-bool http_exchange_hijack(struct http_exchange *exchange, const char *content_type, int *ret_fd, GError **error);
+/* Taking the connection over, in two steps, since a stream may have to be registered somewhere before the client hears that it
+ * may go on. First a plain socket, the caller's to close: the connection itself, or, under TLS and where the client has already
+ * sent more, one end of a pair that the connection's thread serves after the endpoint returned (the endpoint must not wait for
+ * it). Without the second step the exchange is answered as usual. */
+bool http_exchange_take_socket(struct http_exchange *exchange, int *ret_fd, GError **error);
+/* Answers "101 UPGRADED", or 200 where the client did not ask for an upgrade; all further bytes are the socket's. */
+bool http_exchange_upgrade(struct http_exchange *exchange, const char *content_type, GError **error);
 
 /* ---- the server ---- */
 typedef void (*http_handler)(struct http_exchange *exchange, void *user);

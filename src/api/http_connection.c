@@ -128,13 +128,12 @@ void http_connection_serve(struct http_server *server, int fd, bool tls)
         while (serve_request(connection))
             ;
 
-    if (connection->hijack_pair >= 0) {
+    if (connection->hijacked && connection->hijack_pair >= 0)
         http_transport_pump(&connection->transport, connection->hijack_pair, connection->input + connection->input_at,
                             connection->input_end - connection->input_at);
-        fd_close(connection->hijack_pair);
-    }
-    if (connection->transport.fd >= 0 && connection->hijack_pair < 0)
+    else if (!connection->hijacked)
         linger(connection);
+    fd_close(connection->hijack_pair);
 
     g_mutex_lock(&server->lock);
     g_hash_table_remove(server->connections, connection);

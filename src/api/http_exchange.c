@@ -2,6 +2,7 @@
 #include "api/http-internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -298,28 +299,10 @@ void http_exchange_abort(struct http_exchange *exchange)
 
 /* ---- taking over ---- */
 
-static bool give_socket(struct http_connection *connection, int *ret_fd, GError **error)
-{
-    connection->hijacked = true;
-    if (!connection->transport.tls && connection->input_at == connection->input_end) {
-        g_mutex_lock(&connection->server->lock); /* a stopping server looks at it */
-        *ret_fd = fd_steal(&connection->transport.fd);
-        g_mutex_unlock(&connection->server->lock);
-        return true;
-    }
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-        connection->broken = true;
-        return error_set_errno(error, errno, "socketpair");
-    }
-    connection->hijack_pair = pair[0];
-    *ret_fd = pair[1];
-    return true;
-}
-
-bool http_exchange_hijack(struct http_exchange *exchange, const char *content_type, int *ret_fd, GError **error)
+bool http_exchange_take_socket(struct http_exchange *exchange, int *ret_fd, GError **error)
 {
     struct http_connection *connection = exchange->connection;
+    int pair[2];
     /* Whatever of the body was not read belongs to no stream. */
     char rest[4096];
     gssize n;
@@ -327,15 +310,36 @@ bool http_exchange_hijack(struct http_exchange *exchange, const char *content_ty
         ;
     if (n < 0)
         return false;
+    if (!connection->transport.tls && connection->input_at == connection->input_end) {
+        int copy = fcntl(connection->transport.fd, F_DUPFD_CLOEXEC, 3);
+        if (copy < 0)
+            return error_set_errno(error, errno, "duplicate connection");
+        *ret_fd = copy;
+        return true;
+    }
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_set_errno(error, errno, "socketpair");
+    fd_close(connection->hijack_pair); /* of an earlier request that came to nothing */
+    connection->hijack_pair = pair[0];
+    *ret_fd = pair[1];
+    return true;
+}
+
+bool http_exchange_upgrade(struct http_exchange *exchange, const char *content_type, GError **error)
+{
+    struct http_connection *connection = exchange->connection;
     bool upgrade = exchange->request->upgrade;
     g_autoptr(GString) head = new_head(exchange, upgrade ? 101 : 200, content_type);
     if (upgrade)
         g_string_append(head, "Connection: Upgrade\r\nUpgrade: tcp\r\n");
     g_string_append(head, "\r\n");
     exchange->finished = true;
-    /* From here on the client's half-close means the end of its standard input. */
+    /* From here on the client's half-close means the end of its standard input, and the session outlives this server. */
     http_watcher_remove(connection->server->watcher, g_steal_pointer(&exchange->watch));
-    return raw_write(exchange, head->str, head->len, error) && give_socket(connection, ret_fd, error);
+    g_mutex_lock(&connection->server->lock);
+    connection->hijacked = true;
+    g_mutex_unlock(&connection->server->lock);
+    return raw_write(exchange, head->str, head->len, error);
 }
 
 /* ---- life ---- */

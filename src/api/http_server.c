@@ -145,10 +145,10 @@ static bool stop_connections(struct http_server *server)
     g_hash_table_iter_init(&iter, server->connections);
     while (g_hash_table_iter_next(&iter, &item, NULL)) {
         struct http_connection *connection = item;
-        if (connection->transport.fd >= 0)
+        if (connection->hijacked && connection->hijack_pair >= 0)
+            shutdown(connection->hijack_pair, SHUT_RDWR); /* only we can carry these on */
+        else if (!connection->hijacked)
             shutdown(connection->transport.fd, SHUT_RD);
-        if (connection->hijack_pair >= 0)
-            shutdown(connection->hijack_pair, SHUT_RDWR);
     }
     while (server->n_threads > 0)
         if (!g_cond_wait_until(&server->idle, &server->lock, deadline))

@@ -28,11 +28,24 @@ void api_tell_failure(int fd, bool multiplex, const GError *failure)
     fd_write_full(fd, line, length);
 }
 
+struct attach_begin {
+    struct api_request *request;
+    const char *content_type;
+};
+
+static bool answer_attach(void *user, GError **error)
+{
+    const struct attach_begin *begin = user;
+    return http_exchange_upgrade(begin->request->http, begin->content_type, error);
+}
+
 static bool attach(struct api_request *request, GError **error)
 {
     bool terminal = false;
     if (!container_has_terminal(manager(request), request->name, &terminal, error))
         return false;
+    bool upgrade = http_exchange_request(request->http)->upgrade;
+    struct attach_begin begin = { request, api_stream_type(request, upgrade && !terminal) };
     const struct container_attach_options options = {
         .use_stdin = api_query_bool(request, "stdin"),
         .use_stdout = api_query_bool(request, "stdout"),
@@ -41,14 +54,20 @@ static bool attach(struct api_request *request, GError **error)
         .logs = api_query_bool(request, "logs"),
         .multiplex = !terminal,
         .detach_keys = api_query(request, "detachKeys"),
+        .begin = answer_attach,
+        .begin_user = &begin,
     };
     g_autofd int connection = -1;
-    g_autoptr(GError) failure = NULL;
-    bool upgrade = http_exchange_request(request->http)->upgrade;
-    if (!http_exchange_hijack(request->http, api_stream_type(request, upgrade && options.multiplex), &connection, error))
+    if (!http_exchange_take_socket(request->http, &connection, error))
         return false;
-    if (!container_attach(manager(request), request->name, &options, connection, NULL, &failure))
-        api_tell_failure(connection, options.multiplex, failure);
+    g_autoptr(GError) failure = NULL;
+    if (container_attach(manager(request), request->name, &options, connection, NULL, &failure))
+        return true;
+    if (!http_exchange_has_begun(request->http)) {
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
+    }
+    api_tell_failure(connection, options.multiplex, failure);
     return true;
 }
 

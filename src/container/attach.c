@@ -81,6 +81,9 @@ static bool attach(struct container *container, const struct container_attach_op
     if (state.status == CONTAINER_RESTARTING)
         return error_set(error, TARE_ERROR_CONFLICT, "Container %s is restarting, wait until the container is running",
                          container->id);
+    /* No start can come between: it would need the lock. */
+    if (options->begin && !options->begin(options->begin_user, error))
+        return false;
     if (state.status == CONTAINER_RUNNING)
         return send_attach(container, options, connection, done, error);
     if (!options->stream)

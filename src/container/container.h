@@ -82,6 +82,10 @@ struct container_attach_options {
     bool use_stdin, use_stdout, use_stderr, stream, logs;
     bool multiplex; /* false for a terminal, or where the client asked for raw */
     const char *detach_keys;
+    /* Called when the client stands in the list of those that are served, and before any output can flow: the place to answer it.
+     * A client that is told earlier may start the container, and miss what it says first. False ends the attach. May be NULL. */
+    bool (*begin)(void *user, GError **error);
+    void *begin_user;
 };
 /* Hands the client's connection over (the fd is dup'ed; the shim then serves it). done_fd, when not NULL, gets an fd that turns
  * readable (end of file) when the session ends: the caller's. */

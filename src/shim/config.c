@@ -1,5 +1,7 @@
 #include "shim/shim-internal.h"
 
+#include "base/fd.h"
+
 #include <string.h>
 
 #define PORTS_MAX 4096
@@ -232,6 +234,13 @@ void shim_config_free(struct shim_config *config)
     g_free(config->ports);
     json_decref(config->spec);
     g_free(config);
+}
+
+void shim_config_release_ports(struct shim_config *config)
+{
+    for (size_t i = 0; i < config->n_ports; i++)
+        fd_close(config->ports[i]);
+    config->n_ports = 0;
 }
 
 size_t shim_config_fds(const struct shim_config *config, int *ret_fds, size_t room)

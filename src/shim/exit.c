@@ -80,6 +80,7 @@ void exit_failed(struct shim *shim, const char *message)
     log_file_flush(shim->log);
     stdio_finish(&shim->stdio);
     write_exit_record(shim);
+    shim_config_release_ports(shim->config);
     stop_finished(shim);
     exit_final(shim);
 }
@@ -95,6 +96,8 @@ static void report(struct shim *shim)
     bool again = restart_decide(&shim->restart, &shim->restart_state, shim->exit_code, shim->stopped_by_user, ran_ns, &delay_ms);
     shim->state = again ? SHIM_RESTARTING : SHIM_EXITED;
     write_exit_record(shim);
+    if (!again)
+        shim_config_release_ports(shim->config);
     server_emit(shim, json_pack("{s:s,s:i,s:I,s:b,s:b}", "event", "exit", "exit_code", shim->exit_code, "finished_at",
                                 (json_int_t)shim->finished_at, "oom_killed", shim->oom_killed, "will_restart", again));
     stop_finished(shim);

@@ -84,6 +84,8 @@ struct shim_config {
 /* Pure: fds are numbers until the shim uses them. The error names the field. */
 bool shim_config_parse(const char *text, size_t length, struct shim_config **ret, GError **error);
 void shim_config_free(struct shim_config *config);
+/* The reserved ports are free again: whoever hears of the container's end may bind them at once. */
+void shim_config_release_ports(struct shim_config *config);
 typedef struct shim_config shim_config_t;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(shim_config_t, shim_config_free)
 /* All fds that the configuration names; for close-on-exec, and to close the others. n_fds is room on entry. */

@@ -53,7 +53,8 @@ static void handle(struct http_exchange *exchange, void *user)
             sink_write(http_exchange_sink(exchange), piece, (gsize)n, NULL);
     } else if (strcmp(path, "/hijack") == 0) {
         int fd;
-        if (http_exchange_hijack(exchange, "application/vnd.docker.raw-stream", &fd, &error))
+        if (http_exchange_take_socket(exchange, &fd, &error) &&
+            http_exchange_upgrade(exchange, "application/vnd.docker.raw-stream", &error))
             g_thread_unref(g_thread_new("shim", serve_hijacked, GINT_TO_POINTER(fd)));
     } else if (strcmp(path, "/wait") == 0) {
         if (cancel_poll(http_exchange_cancel(exchange), -1, 0, 5000, NULL) < 0)

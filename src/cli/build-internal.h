@@ -31,7 +31,7 @@ struct pack {
 };
 struct pack_entry {
     const char *name, *link;
-    guint32 mode;
+    guint32 mode, uid, gid;
     char type; /* '0' file, '1' hard link, '2' symbolic link, '3' '4' devices, '5' directory, '6' FIFO */
     guint64 size;
     gint64 mtime;
@@ -52,5 +52,7 @@ struct extra_dockerfile { /* a Dockerfile that does not come from the context */
     gsize length;
 };
 /* Writes a directory as a tar; excludes are of .dockerignore. */
+/* One file or tree parent/name as `as`, with its owners; name NULL: what is in parent. For cp. */
+bool context_pack_entry(struct pack *pack, const char *parent, const char *name, const char *as, GError **error);
 bool context_pack(struct pack *pack, const char *directory, const struct ignore *ignore, const struct extra_dockerfile *extra,
                   GError **error);

@@ -21,7 +21,7 @@ struct walk {
     const struct extra_dockerfile *extra;
     GHashTable *inodes; /* "dev:ino" → the first name */
     char *buffer;
-    bool ignore_file_seen;
+    bool ignore_file_seen, keep_owners;
 };
 
 static gint by_name(gconstpointer a, gconstpointer b)
@@ -140,6 +140,10 @@ static bool send_entry(struct walk *walk, int dirfd, const char *name, const cha
                        GError **error)
 {
     struct pack_entry entry = { .name = path, .mode = status->st_mode, .mtime = status->st_mtim.tv_sec };
+    if (walk->keep_owners) {
+        entry.uid = status->st_uid;
+        entry.gid = status->st_gid;
+    }
     g_autofree char *text = NULL;
     const char *first = earlier_link(walk, status, path);
     if (first) {
@@ -219,4 +223,19 @@ bool context_pack(struct pack *pack, const char *directory, const struct ignore 
     if (extra && !send_text(&walk, extra->name, extra->text, extra->length, 0600, now, error))
         return false;
     return pack_end(pack, error);
+}
+
+bool context_pack_entry(struct pack *pack, const char *parent, const char *name, const char *as, GError **error)
+{
+    g_autofd int dirfd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dirfd < 0)
+        return error_set_errno(error, errno, "open %s", parent);
+    g_autoptr(GPtrArray) none = g_ptr_array_new();
+    g_autoptr(GHashTable) inodes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    g_autofree char *buffer = g_malloc(COPY_SIZE);
+    struct ignore *ignore = ignore_new(none, error);
+    struct walk walk = { .pack = pack, .ignore = ignore, .inodes = inodes, .buffer = buffer, .keep_owners = true };
+    bool ok = name ? visit(&walk, dirfd, name, as, 0, error) : walk_directory(&walk, dirfd, "", 0, error);
+    ignore_free(ignore);
+    return ok && pack_end(pack, error);
 }

@@ -434,6 +434,12 @@ int wait_finish(struct response *wait, GError **error);
 /* --since and --until as the API takes them ("1700000000.000000000"); NULL for nothing given, or with *error. g_free. */
 char *time_text(const char *text, GError **error);
 
+/* KEY=VALUE values of a flag as an object; new reference. */
+json_t *options_map(const struct options *options, const char *name);
+/* DELETE /<collection>/NAME for every argument. */
+int remove_each(struct cli *cli, const struct options *options, const char *collection, const char *query, bool ignore_missing,
+                GError **error);
+
 /* ---- commands ---- */
 cli_handler cmd_builder_prune;
 cli_handler cmd_container_attach;

@@ -122,6 +122,8 @@ bool cli_resolve_endpoint(struct cli *cli, GError **error)
     if (!context_sources(cli, &sources, error))
         return false;
     host_choose(&sources, &host, &context);
+    g_free(cli->context_name);
+    cli->context_name = g_strdup(context ? context : "default");
     if (context) {
         cli->endpoint = context_endpoint(cli->config_directory, context, error);
         if (!cli->endpoint)

@@ -238,3 +238,14 @@ const char *const *options_list(const struct options *options, const char *name)
     const GPtrArray *values = values_of(options, name);
     return values ? (const char *const *)values->pdata : none;
 }
+
+json_t *options_map(const struct options *options, const char *name)
+{
+    json_t *map = json_object();
+    for (const char *const *pair = options_list(options, name); *pair; pair++) {
+        g_autofree char *key = g_strndup(*pair, strcspn(*pair, "="));
+        const char *equals = strchr(*pair, '=');
+        json_object_set_new(map, key, json_string_lossy(equals ? equals + 1 : ""));
+    }
+    return map;
+}

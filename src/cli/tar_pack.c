@@ -100,8 +100,8 @@ static void seal(struct ustar *header)
 static void fill(struct ustar *header, const struct pack_entry *entry)
 {
     put_octal(header->mode, sizeof header->mode, entry->mode & 07777);
-    put_octal(header->uid, sizeof header->uid, 0);
-    put_octal(header->gid, sizeof header->gid, 0);
+    put_octal(header->uid, sizeof header->uid, entry->uid);
+    put_octal(header->gid, sizeof header->gid, entry->gid);
     put_octal(header->size, sizeof header->size, MIN(entry->size, SIZE_FIELD_MAX));
     put_octal(header->mtime, sizeof header->mtime, entry->mtime > 0 ? (guint64)entry->mtime : 0);
     put_octal(header->major, sizeof header->major, entry->major);

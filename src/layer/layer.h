@@ -107,7 +107,7 @@ bool layer_store_has(struct layer_store *store, const char *diff_id);
 bool layer_store_info(struct layer_store *store, const char *diff_id, struct layer_info *ret, GError **error);
 /* The tar, read-only, position 0, for save and push. */
 int layer_store_open_tar(struct layer_store *store, const char *diff_id, GError **error);
-/* Hashes the tar again and checks the index; a bad layer is an error of code INVALID. */
+/* Hashes the tar again and checks the index, which is made anew where it is damaged or missing; a bad tar is an error of code INVALID. */
 bool layer_store_verify(struct layer_store *store, const char *diff_id, GError **error);
 /* fdatasync of tar and index; after it the layer may be marked durable. */
 bool layer_store_make_durable(struct layer_store *store, const char *diff_id, GError **error);

@@ -1,4 +1,4 @@
-#include "layer/layer-internal.h"
+#include "layer/mounts.h"
 
 #include "base/fd.h"
 #include "base/file.h"
@@ -206,23 +206,43 @@ static bool verify_tar(int tar, const char *diff_id, GError **error)
     return strcmp(digest, diff_id) == 0 || error_set(error, TARE_ERROR_INVALID, "its content has the digest %s", digest);
 }
 
+static bool check_stored_index(struct layer_store *store, const char *diff_id, guint64 tar_bytes, GError **error)
+{
+    guint64 content_bytes;
+    struct layer_facts *facts = NULL;
+    g_autofd int index = layer_open_file(store, diff_id, LAYER_FILE_INDEX, error);
+    bool ok = index >= 0 && check_index(index, diff_id, tar_bytes, error) &&
+              layer_read_sidecar(store, diff_id, &content_bytes, &facts, error);
+    layer_facts_free(facts);
+    return ok;
+}
+
+/* The tar is whole, so all else can be made again. */
+static bool rebuild_index(struct layer_store *store, const char *diff_id, GError **error)
+{
+    struct pending pending = { .store = store, .index = -1, .facts = -1 };
+    char tar[LAYER_NAME_ROOM];
+    layer_file_name(diff_id, LAYER_FILE_TAR, tar);
+    bool ok = make_index(&pending, tar, diff_id, NULL, error) && layer_mounts_forget(store, digest_hex(diff_id), error);
+    g_mutex_lock(&store->publish);
+    ok = ok && rename_into_place(store, &pending.sidecar_name, diff_id, LAYER_FILE_FACTS, error) &&
+         rename_into_place(store, &pending.index_name, diff_id, LAYER_FILE_INDEX, error);
+    g_mutex_unlock(&store->publish);
+    pending_clear(&pending);
+    return ok;
+}
+
 bool layer_store_verify(struct layer_store *store, const char *diff_id, GError **error)
 {
     struct stat st;
     g_autofd int tar = layer_open_file(store, diff_id, LAYER_FILE_TAR, error);
     if (tar < 0)
         return false;
-    g_autofd int index = layer_open_file(store, diff_id, LAYER_FILE_INDEX, error);
-    if (index < 0)
-        return false;
     if (fstat(tar, &st) < 0)
         return error_set_errno(error, errno, "stat layer %s", diff_id);
-    guint64 content_bytes;
-    struct layer_facts *facts = NULL;
-    bool ok = verify_tar(tar, diff_id, error) && check_index(index, diff_id, (guint64)st.st_size, error) &&
-              layer_read_sidecar(store, diff_id, &content_bytes, &facts, error);
-    layer_facts_free(facts);
-    if (!ok)
-        g_prefix_error(error, "layer %s is damaged: ", diff_id);
-    return ok;
+    if (verify_tar(tar, diff_id, error) &&
+        (check_stored_index(store, diff_id, (guint64)st.st_size, NULL) || rebuild_index(store, diff_id, error)))
+        return true;
+    g_prefix_error(error, "layer %s is damaged: ", diff_id);
+    return false;
 }

@@ -395,6 +395,30 @@ static void test_damage_is_found(void **state)
     assert_true(error_is(error, TARE_ERROR_INVALID));
 }
 
+static void test_a_damaged_index_is_made_again(void **state)
+{
+    struct place *place = *state;
+    open_store(place, NULL);
+    shell(place, MAKE_BASE);
+    struct layer_info info = ingest(place, "base.tar"), again;
+    static const char *const damage[] = {
+        "rm root/layers/sha256/*.erofs",
+        "rm root/layers/sha256/*.facts",
+        "echo > $(echo root/layers/sha256/*.facts)",
+        "truncate -s 4096 root/layers/sha256/*.erofs",
+        "printf XXXXXXXX | dd of=$(echo root/layers/sha256/*.erofs) bs=1 seek=4200 conv=notrunc status=none",
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(damage); i++) {
+        g_autoptr(GError) error = NULL;
+        shell(place, damage[i]);
+        if (!layer_store_verify(place->store, info.diff_id, &error))
+            fail_msg("%s: %s", damage[i], error->message);
+        assert_true(layer_store_info(place->store, info.diff_id, &again, NULL));
+        assert_memory_equal(&again, &info, sizeof info);
+    }
+    assert_int_equal(count_files(place, "layers/sha256"), 3);
+}
+
 /* ---- workers that lie or hang ---- */
 
 static void test_a_lying_decoder_changes_nothing(void **state)
@@ -462,6 +486,23 @@ static void test_full_disk(void **state)
     struct layer_ingest_options none = { 0 };
     assert_ingest_fails(place, "big.tar", none, TARE_ERROR_NO_SPACE, "layer X: write: no space left on device");
     assert_ingest_fails(place, "big.tar.gz", none, TARE_ERROR_NO_SPACE, "layer X: write: no space left on device");
+    layer_store_close(g_steal_pointer(&place->store));
+    assert_int_equal(umount(place->root), 0);
+
+    /* Room for the tar but not for its index. */
+    shell(place, "mkdir many; for i in $(seq 2000); do : > many/some-longer-name-of-a-file-$i; done; tar -C many -cf many.tar .\n"
+                 "size=$(stat -c %s many.tar); mount -t tmpfs -o size=$(((size / 4096 + 40) * 4096)),mode=700 tare-test root");
+    open_store(place, NULL);
+    assert_ingest_fails(place, "many.tar", none, TARE_ERROR_NO_SPACE, NULL);
+
+    /* Sealing, on the same disk. */
+    g_autofree char *path = g_build_filename(place->directory, "big", NULL);
+    g_autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct layer_info info;
+    g_autoptr(GError) error = NULL;
+    assert_false(layer_store_seal(place->store, fd, &(struct layer_seal_options){ .clamp_mtime = -1 }, &info, &error));
+    assert_true(error_is(error, TARE_ERROR_NO_SPACE));
+    assert_int_equal(count_files(place, "layers/sha256"), 0);
     layer_store_close(g_steal_pointer(&place->store));
     assert_int_equal(umount(place->root), 0);
 }
@@ -916,6 +957,7 @@ int main(void)
         T(same_layer_at_the_same_time),
         T(leftovers_are_swept),
         T(damage_is_found),
+        T(a_damaged_index_is_made_again),
         T(a_lying_decoder_changes_nothing),
         T(cancel_ends_a_hanging_worker),
         T(a_dying_worker_is_an_error),

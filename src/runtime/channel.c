@@ -39,11 +39,6 @@ int channel_receive(int channel, struct channel_frame *ret, int fds[2])
         n = fd_receive(channel, ret, sizeof *ret, received, &n_fds);
     }
     int r = 0;
-    /* A peer that ended before it read all of ours: the kernel says that once, then gives what the peer had sent: why it ended. */
-    if (n < 0 && errno == ECONNRESET) {
-        n_fds = fds ? 2 : 0;
-        n = fd_receive(channel, ret, sizeof *ret, received, &n_fds);
-    }
     if (n < 0)
         r = -errno;
     else if (n == 0)

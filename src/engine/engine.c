@@ -14,6 +14,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#define CGROUP_ROOT "/sys/fs/cgroup"
 enum { NETWORK_POOL = 4 };
 
 /* Two engines on one root would destroy each other's state; the lock lives as long as the fd, so that nothing stale remains after
@@ -258,8 +259,8 @@ bool engine_open(const struct engine_options *options, struct engine **ret, GErr
     return true;
 }
 
-/* While containers run on, their network stays; with none, nothing of ours should. */
-static bool is_network_idle(const struct engine *engine)
+/* While containers run on, their network and cgroups stay; with none, nothing of ours should. */
+static bool is_idle(const struct engine *engine)
 {
     int running = 0, paused = 0, stopped = 0;
     if (!engine->containers)
@@ -268,18 +269,38 @@ static bool is_network_idle(const struct engine *engine)
     return running + paused == 0;
 }
 
+/* The parent of all containers' cgroups, in each hierarchy; one that is not empty stays by itself. One that the user named is the
+ * user's. */
+static void remove_cgroup_parent(const struct engine *engine)
+{
+    if (engine->options->cgroup_parent || !engine->cgroup_parent)
+        return;
+    g_autofree char *unified = g_build_filename(CGROUP_ROOT, engine->cgroup_parent, NULL);
+    rmdir(unified);
+    GDir *hierarchies = g_dir_open(CGROUP_ROOT, 0, NULL);
+    const char *name;
+    while (hierarchies && (name = g_dir_read_name(hierarchies))) {
+        g_autofree char *path = g_build_filename(CGROUP_ROOT, name, engine->cgroup_parent, NULL);
+        rmdir(path);
+    }
+    if (hierarchies)
+        g_dir_close(hierarchies);
+}
+
 void engine_close(struct engine *engine)
 {
     if (!engine)
         return;
     finish_networks(engine, NULL); /* where the start failed before it was awaited */
-    bool purge_network = is_network_idle(engine);
+    bool idle = is_idle(engine);
 #ifdef TARE_WITH_BUILD
     builder_close(engine->builder);
 #endif
     container_manager_close(engine->containers);
     if (engine->networks)
-        network_close(engine->networks, purge_network);
+        network_close(engine->networks, idle);
+    if (idle)
+        remove_cgroup_parent(engine);
     volume_manager_close(engine->volumes);
     image_store_close(engine->images);
     layer_store_close(engine->layers);

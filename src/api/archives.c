@@ -70,7 +70,6 @@ static bool commit_config(struct api_request *request, const char *container, js
         *ret = json_object_size(body) ? g_steal_pointer(&body) : NULL;
         return true;
     }
-#ifdef TARE_WITH_BUILD
     const json_t *config = json_object_size(body) ? body : NULL;
     if (!config) {
         if (!container_inspect(manager(request), container, false, request->version, &inspected, error))
@@ -78,9 +77,6 @@ static bool commit_config(struct api_request *request, const char *container, js
         config = json_get_object(inspected, "Config");
     }
     return build_apply_changes(config, changes, ret, error);
-#else
-    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "changes are not supported yet by this engine");
-#endif
 }
 
 static bool commit_container(struct api_request *request, GError **error)

@@ -39,14 +39,9 @@ static bool import_source(struct api_request *request, struct byte_source *sourc
     g_autofree char *reference = api_query_reference(request);
     g_autofree const char **changes = http_request_query_all(http_exchange_request(request->http), "changes");
     g_autoptr(json_t) run_config = NULL;
-#ifdef TARE_WITH_BUILD
     g_autoptr(json_t) empty = json_object();
     if (!build_apply_changes(empty, changes, &run_config, error))
         return false;
-#else
-    if (changes[0])
-        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "changes are not supported yet by this engine");
-#endif
     const struct image_import_options options = {
         .source_name = source_name,
         .message = api_query(request, "message"),

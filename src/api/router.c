@@ -6,17 +6,12 @@
 
 #include <string.h>
 
-static const struct api_route *const tables[] = {
-    system_routes,  event_routes,   info_routes,      image_routes,  import_routes, volume_routes,
-    disk_routes,    network_routes, container_routes, stream_routes, exec_routes,
-#ifdef TARE_WITH_CONTENT
-    archive_routes, process_routes,
-#endif
-#ifdef TARE_WITH_BUILD
-    build_routes,
-#endif
-    refused_routes, /* last: what is not there yet, with a reason */
-};
+static const struct api_route
+    *const tables[] = {
+        system_routes,  event_routes,   info_routes,      image_routes,  import_routes, volume_routes,
+        disk_routes,    network_routes, container_routes, stream_routes, exec_routes,   archive_routes,
+        process_routes, build_routes,   refused_routes, /* last: what is not there yet, with a reason */
+    };
 
 bool api_route_match(const char *pattern, const char *path, char **ret_name)
 {

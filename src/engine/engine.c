@@ -210,13 +210,11 @@ static bool open_containers(struct engine *engine, GError **error)
     return container_manager_open(&containers, &engine->containers, error);
 }
 
-#ifdef TARE_WITH_BUILD
 static bool open_builder(struct engine *engine, GError **error)
 {
     const struct builder_options options = { engine->database, engine->layers, engine->images, engine->containers };
     return builder_open(&options, &engine->builder, error);
 }
-#endif
 
 /* The start-up order: each step may use what the steps before it opened; engine_close goes the other way. */
 static const struct phase {
@@ -229,9 +227,7 @@ static const struct phase {
     { "stores", open_stores },
     { "networks are there", finish_networks },
     { "containers", open_containers },
-#ifdef TARE_WITH_BUILD
     { "builder", open_builder },
-#endif
 };
 
 bool engine_open(const struct engine_options *options, struct engine **ret, GError **error)
@@ -293,9 +289,7 @@ void engine_close(struct engine *engine)
         return;
     finish_networks(engine, NULL); /* where the start failed before it was awaited */
     bool idle = is_idle(engine);
-#ifdef TARE_WITH_BUILD
     builder_close(engine->builder);
-#endif
     container_manager_close(engine->containers);
     if (engine->networks)
         network_close(engine->networks, idle);

@@ -14,6 +14,7 @@ struct database {
     GRecMutex lock;
     char *reserve_path;
     GHashTable *statements; /* sql text (static) → sqlite3_stmt *, prepared once */
+    bool is_durable;        /* the open transaction is */
 };
 
 static bool set_sqlite_error(struct database *database, const char *what, GError **error)
@@ -99,14 +100,23 @@ bool database_migrate(struct database *database, const char *module, const char 
     return database_commit(database, error);
 }
 
+/* What follows a durable transaction must not pay for it: single statements commit by themselves. */
+static void end_transaction(struct database *database)
+{
+    if (database->is_durable)
+        execute(database, "PRAGMA synchronous=NORMAL", NULL);
+    database->is_durable = false;
+    g_rec_mutex_unlock(&database->lock);
+}
+
 bool database_begin(struct database *database, bool durable, GError **error)
 {
     g_rec_mutex_lock(&database->lock);
     /* synchronous cannot change inside a transaction, so it is set just before. */
-    if (execute(database, durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", error) &&
-        execute(database, "BEGIN IMMEDIATE", error))
+    database->is_durable = durable;
+    if ((!durable || execute(database, "PRAGMA synchronous=FULL", error)) && execute(database, "BEGIN IMMEDIATE", error))
         return true;
-    g_rec_mutex_unlock(&database->lock);
+    end_transaction(database);
     return false;
 }
 
@@ -115,14 +125,14 @@ bool database_commit(struct database *database, GError **error)
     bool ok = execute(database, "COMMIT", error);
     if (!ok)
         execute(database, "ROLLBACK", NULL);
-    g_rec_mutex_unlock(&database->lock);
+    end_transaction(database);
     return ok;
 }
 
 void database_rollback(struct database *database)
 {
     execute(database, "ROLLBACK", NULL);
-    g_rec_mutex_unlock(&database->lock);
+    end_transaction(database);
 }
 
 static sqlite3_stmt *take_statement(struct database *database, const char *sql, GError **error)

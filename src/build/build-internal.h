@@ -232,6 +232,7 @@ struct build {
     GPtrArray *stages; /* of struct build_state *, finished ones */
     struct build_state *state;
     GPtrArray *containers; /* ids of intermediate containers of the current step; those that do not exist begin with "-" */
+    bool made_images;      /* not all came from the cache */
     int exit_code;         /* of a failed RUN, for the error message */
 };
 
@@ -253,6 +254,8 @@ bool build_add_image(struct build *build, json_t *cmd, const struct layer_info *
 bool cache_probe(struct build *build, const json_t *cmd, const json_t *entrypoint, bool *ret_hit, GError **error);
 /* Remembers the state's image as the result of the step that was probed on parent. */
 bool cache_store(struct build *build, const char *parent, const char *key, GError **error);
+/* The end of a build: one durable transaction, which makes those of the steps durable too. */
+bool cache_finish(struct build *build, const struct image *image, GError **error);
 char *cache_key(const struct build *build, const json_t *cmd, const json_t *entrypoint);
 bool cache_migrate(struct database *database, GError **error);
 

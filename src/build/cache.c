@@ -36,9 +36,22 @@ char *cache_key(const struct build *build, const json_t *cmd, const json_t *entr
 
 bool cache_store(struct build *build, const char *parent, const char *key, GError **error)
 {
+    build->made_images = true;
     return database_run(build->builder->database, error,
                         "INSERT OR REPLACE INTO build_cache (parent, key, image, created) VALUES (?, ?, ?, ?)", "sssi", parent,
                         key, build->state->image->id, timestamp_now());
+}
+
+bool cache_finish(struct build *build, const struct image *image, GError **error)
+{
+    struct database *database = build->builder->database;
+
+    if (!database_begin(database, true, error))
+        return false;
+    if (database_run(database, error, "UPDATE build_cache SET created = ? WHERE image = ?", "is", timestamp_now(), image->id))
+        return database_commit(database, error);
+    database_rollback(database);
+    return false;
 }
 
 bool cache_probe(struct build *build, const json_t *cmd, const json_t *entrypoint, bool *ret_hit, GError **error)

@@ -407,6 +407,8 @@ static bool tag_image(struct build *build, const struct image *image, const GPtr
 {
     char digits[13];
 
+    if (build->made_images && !cache_finish(build, image, error))
+        return false;
     build_stream_text(&build->stream, "Successfully built %s\n", short_id(image->id, digits));
     for (guint i = 0; i < tags->len; i++) {
         if (!image_store_tag(build->builder->images, image, tags->pdata[i], error))

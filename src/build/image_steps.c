@@ -185,7 +185,9 @@ static bool layers_with(const struct build *build, const struct layer_info *laye
 bool build_add_image(struct build *build, json_t *cmd, const struct layer_info *layer, const char *container, GError **error)
 {
     g_autoptr(json_t) document = image_document(build, cmd, container, !layer);
-    struct image_new_options options = { .config = document, .parent = build->state->image ? build->state->image->id : NULL };
+    struct image_new_options options = { .config = document,
+                                         .intermediate = true,
+                                         .parent = build->state->image ? build->state->image->id : NULL };
     g_autofree struct layer_info *layers = NULL;
     struct image *image;
 

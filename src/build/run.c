@@ -208,6 +208,7 @@ static bool commit(struct run_step *run, GError **error)
         .parent = build->state->image ? build->state->image->id : NULL,
         .created_by = created_by,
         .clamp_mtime = -1,
+        .intermediate = true,
     };
     struct image *image;
 

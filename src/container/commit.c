@@ -145,7 +145,12 @@ bool container_commit(struct container_manager *manager, const char *name, const
         image_unref(base);
     const char *const references[] = { options->reference, NULL };
     const struct image_new_options image = {
-        .config = config, .layers = layers, .n_layers = n + 1, .parent = parent, .references = references
+        .config = config,
+        .layers = layers,
+        .n_layers = n + 1,
+        .parent = parent,
+        .references = references,
+        .intermediate = options->intermediate,
     };
     /* The sealed layer is nobody's until the image is registered. */
     g_autofree char *holder = g_strconcat("commit/", container->id, NULL);

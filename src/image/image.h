@@ -63,6 +63,7 @@ struct image_new_options {
     const char *const *references; /* to tag with; NULL-terminated or NULL */
     bool raw_config;               /* config_text is the exact blob to store (load, pull), config its parsed form with rootfs */
     const char *config_text;
+    bool intermediate; /* of a build's step: durable with the next durable transaction, which the build ends with */
 };
 bool image_store_add(struct image_store *store, const struct image_new_options *options, struct image **ret, GError **error);
 bool image_store_layers(struct image_store *store, const struct image *image, struct layer_info **ret, size_t *ret_n,

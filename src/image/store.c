@@ -336,7 +336,7 @@ static bool register_image(struct image_store *store, const char *id, const char
                            const struct image_new_options *options, const char *const *diff_ids, GError **error)
 {
     if (!check_layers(store, options, error) || !layer_chain_prepare(store->layers, diff_ids, error) ||
-        !database_begin(store->database, true, error))
+        !database_begin(store->database, !options->intermediate, error))
         return false;
     bool tagged = options->references && options->references[0];
     if (insert_image(store, id, text, config, options, diff_ids, error) &&

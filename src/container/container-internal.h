@@ -103,6 +103,7 @@ struct container_manager {
     GHashTable *seccomp; /* digest of the policy → fd + 1 of its compiled filter */
 
     bool cgroup_v2;
+    json_t *network_ids; /* name → id */
     struct monitor *monitor;
     GThread *starter; /* applies restart policies after a boot */
     gint pruning;

@@ -112,7 +112,7 @@ static bool matches_volume(const struct list_request *request, const json_t *mou
         (json_t *)mounts, i,
         mount) if (filters_matches_exactly(request->filters, "volume", json_get_string(mount, "Destination", "")) ||
                    filters_matches_exactly(request->filters, "volume",
-                                          json_get_string(mount, "Name", json_get_string(mount, "Source", "")))) return true;
+                                           json_get_string(mount, "Name", json_get_string(mount, "Source", "")))) return true;
     return false;
 }
 

@@ -116,6 +116,12 @@ static struct container_manager *manager_new(const struct container_manager_opti
     manager->seccomp = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, close_stored_fd);
     g_mutex_init(&manager->table_lock);
     g_mutex_init(&manager->seccomp_lock);
+    manager->network_ids = json_object();
+    g_autoptr(json_t) networks = manager->networks ? network_list(manager->networks) : NULL;
+    size_t i;
+    json_t *network;
+    json_array_foreach(networks, i, network)
+        json_object_set(manager->network_ids, json_get_string(network, "Name", ""), json_object_get(network, "Id"));
     return manager;
 }
 
@@ -134,6 +140,22 @@ bool container_manager_open(const struct container_manager_options *options, str
     return true;
 }
 
+/* The groups above the containers', where none is left in them. */
+static void remove_cgroup_parent(const struct container_manager *manager)
+{
+    static const char *const mount_point = "/sys/fs/cgroup";
+    g_autoptr(GDir) directory = g_dir_open(mount_point, 0, NULL);
+    g_autofree char *unified = g_build_filename(mount_point, manager->cgroup_parent, NULL);
+    if (!*manager->cgroup_parent)
+        return;
+    if (manager->cgroup_v2)
+        rmdir(unified);
+    for (const char *name; directory && !manager->cgroup_v2 && (name = g_dir_read_name(directory));) {
+        g_autofree char *path = g_build_filename(mount_point, name, manager->cgroup_parent, NULL);
+        rmdir(path);
+    }
+}
+
 void container_manager_close(struct container_manager *manager)
 {
     if (!manager)
@@ -141,6 +163,7 @@ void container_manager_close(struct container_manager *manager)
     if (manager->starter)
         g_thread_join(manager->starter);
     monitor_close(manager);
+    remove_cgroup_parent(manager);
     image_store_set_user_check(manager->images, NULL, NULL);
     g_hash_table_unref(manager->by_id);
     g_hash_table_unref(manager->by_name);
@@ -152,6 +175,7 @@ void container_manager_close(struct container_manager *manager)
     fd_close(manager->shim_fd);
     json_decref(manager->default_ulimits);
     json_decref(manager->log_config);
+    json_decref(manager->network_ids);
     char *const texts[] = { manager->data_root,        manager->run_root,       manager->containers_dir, manager->run_dir,
                             manager->shim_program,     manager->init_program,   manager->cgroup_parent,  manager->default_runtime,
                             manager->default_shm_size, manager->init_layer_path };

@@ -2,7 +2,6 @@
  * plus members of our own that begin with "_" and are left out there. */
 #include "container/container-internal.h"
 
-#include "base/file.h"
 #include "base/root_path.h"
 
 #include <errno.h>
@@ -129,7 +128,7 @@ static bool parse_bind(const char *text, json_t **ret, GError **error)
         *ret = bind_mount(clean, destination, n == 3 ? parts[2] : "", !mode.read_only, mode.propagation);
         json_object_set_new(*ret, "_CreateSource", json_true());
     } else {
-        *ret = volume_mount(source, destination, n == 3 ? parts[2] : "", !mode.read_only);
+        *ret = volume_mount(source, destination, n == 3 ? parts[2] : source ? "z" : "", !mode.read_only);
         if (mode.no_copy)
             json_object_set_new(*ret, "_NoCopy", json_true());
     }
@@ -382,6 +381,21 @@ bool mounts_resolve(struct container *container, const json_t *config, const jso
     return true;
 }
 
+/* A bind source that -v names and that is missing, with the directories above it: all 0755, whatever the umask. */
+static bool make_source(const char *path, GError **error)
+{
+    g_auto(GStrv) parts = g_strsplit(path, "/", -1);
+    g_autoptr(GString) so_far = g_string_new(NULL);
+    for (char **part = parts; *part; part++) {
+        if (!**part)
+            continue;
+        g_string_append_printf(so_far, "/%s", *part);
+        if (mkdir(so_far->str, 0755) == 0 ? chmod(so_far->str, 0755) < 0 : errno != EEXIST)
+            return error_set_errno(error, errno, "error while creating mount source path '%s': mkdir %s", path, so_far->str);
+    }
+    return true;
+}
+
 bool mounts_check(struct container *container, GError **error)
 {
     size_t i;
@@ -394,11 +408,8 @@ bool mounts_check(struct container *container, GError **error)
             continue;
         if (!json_get_bool(mount, "_CreateSource", false))
             return INVALID("invalid mount config for type \"bind\": bind source path does not exist: %s", source);
-        g_autofd int made = dir_make_path(source, 0755, error);
-        if (made < 0) {
-            g_prefix_error(error, "error while creating mount source path '%s': ", source);
+        if (!make_source(source, error))
             return false;
-        }
     }
     return true;
 }

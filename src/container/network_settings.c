@@ -10,12 +10,13 @@ static const char *network_name(const json_t *host_config)
     return !strcmp(mode, "default") || !*mode ? "bridge" : mode;
 }
 
-static json_t *endpoint_settings(const struct network_endpoint *endpoint, const json_t *requested, bool is_bridge)
+static json_t *endpoint_settings(const struct network_endpoint *endpoint, const json_t *requested, const char *network_id,
+                                 bool is_bridge)
 {
     json_t *ipam = json_get_object(requested, "IPAMConfig"), *aliases = json_get_array(requested, "Aliases"),
            *links = json_get_array(requested, "Links");
     return json_pack("{s:O, s:O, s:O, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:i, s:s, s:n}", "IPAMConfig", ipam ? ipam : json_null(),
-                     "Links", links ? links : json_null(), "Aliases", aliases ? aliases : json_null(), "NetworkID", "",
+                     "Links", links ? links : json_null(), "Aliases", aliases ? aliases : json_null(), "NetworkID", network_id,
                      "EndpointID", endpoint && is_bridge ? endpoint->endpoint_id : "", "Gateway",
                      endpoint && is_bridge ? endpoint->gateway : "", "IPAddress", endpoint && is_bridge ? endpoint->ip : "",
                      "IPPrefixLen", endpoint && is_bridge ? (int)endpoint->prefix : 0, "IPv6Gateway", "", "GlobalIPv6Address", "",
@@ -74,7 +75,10 @@ static json_t *networks_object(const struct container *container, const json_t *
     const json_t *requested = json_get_object(container->networking, name);
     if (!requested)
         requested = json_get_object(container->networking, "default");
-    return json_pack("{s:o}", name, endpoint_settings(endpoint, requested, !strcmp(name, "bridge")));
+    return json_pack("{s:o}", name,
+                     endpoint_settings(endpoint, requested,
+                                       endpoint ? json_get_string(container->manager->network_ids, name, "") : "",
+                                       !strcmp(name, "bridge")));
 }
 
 json_t *network_settings(struct container *container, const json_t *host_config, bool summary)

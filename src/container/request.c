@@ -264,6 +264,11 @@ static void complete_host_config(json_t *host_config)
     default_member(host_config, "IpcMode", json_string("private"));
     if (json_array_size(json_object_get(host_config, "ConsoleSize")) != 2)
         json_object_set_new(host_config, "ConsoleSize", json_pack("[i, i]", 0, 0));
+    /* Clients write "not set" as a number. */
+    if (json_get_int(host_config, "MemorySwappiness", -1) == -1)
+        json_object_set_new(host_config, "MemorySwappiness", json_null());
+    if (json_get_int(host_config, "PidsLimit", 0) == 0)
+        json_object_set_new(host_config, "PidsLimit", json_null());
     gint64 memory = json_get_int(host_config, "Memory", 0);
     if (memory > 0 && json_get_int(host_config, "MemorySwap", 0) == 0 && memory <= G_MAXINT64 / 2)
         json_object_set_new(host_config, "MemorySwap", json_integer(memory * 2));
@@ -311,6 +316,8 @@ bool request_parse(const json_t *body, json_t **ret_config, json_t **ret_host_co
         !parse_fields(json_is_object(host_body) ? host_body : NULL, host_config_fields, G_N_ELEMENTS(host_config_fields),
                       "HostConfig", &host_config, error))
         return false;
+    if (!json_object_size(json_get_object(config, "Volumes")))
+        json_object_set_new(config, "Volumes", json_null());
     complete_host_config(host_config);
     complete_paths(host_config);
     const json_t *endpoints = json_is_object(networking) ? json_get_folded(networking, "EndpointsConfig") : NULL;

@@ -7,6 +7,7 @@
 #include "base/timestamp.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -184,7 +185,12 @@ static bool make_directories(struct volume_manager *manager, const char *name, G
     if (outer < 0)
         return false;
     g_autofd int data = dir_make(outer, "_data", 0755, error);
-    return data >= 0;
+    if (data < 0)
+        return false;
+    /* Whatever the engine's umask is: a container's user must get in. */
+    if (fchmod(data, 0755) < 0)
+        return error_set_errno(error, errno, "set mode of volume %s", name);
+    return true;
 }
 
 /* Caller holds the lock. True and *ret_created false where it exists already. */

@@ -32,25 +32,25 @@
 
 /* ---- an empty root ---- */
 
-/* A read-only tmpfs that is mounted nowhere: nobody else can reach it and it leaves with the process. */
-static bool enter_empty_root(GError **error)
+/* A read-only tmpfs that is mounted nowhere: nobody else can reach it and it leaves with the process. 0, or -1 with errno. */
+static int enter_empty_root(void)
 {
     g_autofd int fs = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
     if (fs < 0 || syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-        return error_set_errno(error, errno, "make an empty root");
+        return -1;
     g_autofd int root = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV);
-    if (root < 0 || fchdir(root) < 0 || chroot(".") < 0)
-        return error_set_errno(error, errno, "enter an empty root");
-    return true;
+    return root < 0 || fchdir(root) < 0 || chroot(".") < 0 ? -1 : 0;
 }
 
-/* Without privilege a user namespace gives the right to change the root. Where even that is forbidden, the filter alone must do:
- * it has no call that takes a path. */
+/* Where that is not permitted, a user namespace gives the right to it; where even those are forbidden, the filter alone must do:
+ * it has no call that takes a path. Any other failure is one. */
 static bool leave_the_file_system(GError **error)
 {
-    if (geteuid() != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+    if (enter_empty_root() == 0)
         return true;
-    return enter_empty_root(error);
+    if (errno == EPERM && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+        return true;
+    return enter_empty_root() == 0 || error_set_errno(error, errno, "enter an empty root");
 }
 
 /* ---- no privilege ---- */

@@ -210,11 +210,9 @@ bool layer_store_make_durable(struct layer_store *store, const char *diff_id, GE
     return fsync(store->fd) == 0 || error_set_errno(error, errno, "sync %s", store->directory);
 }
 
-bool layer_store_remove(struct layer_store *store, const char *diff_id, GError **error)
+/* The tar last: what is left by a crash in between has no index, or is swept. */
+static bool unlink_files(struct layer_store *store, const char *diff_id, GError **error)
 {
-    if (!layer_check_diff_id(diff_id, error) || !layer_mounts_forget(store, digest_hex(diff_id), error))
-        return false;
-    /* The tar last: what is left by a crash in between has no index, or is swept. */
     static const enum layer_file order[] = { LAYER_FILE_INDEX, LAYER_FILE_FACTS, LAYER_FILE_TAR };
     for (size_t i = 0; i < G_N_ELEMENTS(order); i++) {
         char name[LAYER_NAME_ROOM];
@@ -223,4 +221,14 @@ bool layer_store_remove(struct layer_store *store, const char *diff_id, GError *
             return error_set_errno(error, errno, "remove layer %s", diff_id);
     }
     return true;
+}
+
+bool layer_store_remove(struct layer_store *store, const char *diff_id, GError **error)
+{
+    if (!layer_check_diff_id(diff_id, error) || !layer_mounts_forget(store, digest_hex(diff_id), error))
+        return false;
+    g_mutex_lock(&store->publish); /* an ingest of the same layer sees all of it, or nothing */
+    bool ok = unlink_files(store, diff_id, error);
+    g_mutex_unlock(&store->publish);
+    return ok;
 }

@@ -131,6 +131,23 @@ static void test_an_indexer_may_use_its_files(void **state)
     assert_int_equal(run_confined(&limits, try_pread), SURVIVED);
 }
 
+/* Without root, too: then a user namespace gives the right to change the root. */
+static void test_without_privilege(void **state)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        const struct confine_limits limits = { 0 };
+        if (setresgid(1234, 1234, 1234) < 0 || setresuid(1234, 1234, 1234) < 0 || !confine_worker(&limits, NULL))
+            _exit(99);
+        do_nothing();
+        try_open();
+        _exit(SURVIVED);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+}
+
 /* What the kernel says of it. */
 static void test_it_has_nothing(void **state)
 {
@@ -184,6 +201,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_everything_else_ends_it),
         cmocka_unit_test(test_an_indexer_may_use_its_files),
+        cmocka_unit_test(test_without_privilege),
         cmocka_unit_test(test_it_has_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

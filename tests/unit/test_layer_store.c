@@ -716,6 +716,57 @@ static void test_127_layers(void **state)
     }
 }
 
+struct stress {
+    struct place *place;
+    GPtrArray *ids;
+    guint32 seed;
+};
+
+static gpointer acquire_at_random(gpointer data)
+{
+    struct stress *stress = data;
+    g_autoptr(GRand) rand = g_rand_new_with_seed(stress->seed);
+    for (int i = 0; i < 300; i++) {
+        const char *chain[] = { NULL, NULL, NULL };
+        for (int k = 0; k < 2; k++)
+            chain[k] = stress->ids->pdata[g_rand_int_range(rand, 0, (gint32)stress->ids->len)];
+        struct layer_stack *stack = NULL;
+        g_autoptr(GError) error = NULL;
+        const int *fds;
+        if (!layer_stack_acquire(stress->place->store, chain, &stack, &error))
+            return g_strdup(error->message);
+        for (size_t n = layer_stack_fds(stack, &fds); n-- > 0;)
+            if (faccessat(fds[n], "file", F_OK, 0) < 0)
+                return g_strdup("the mount is not there");
+        layer_stack_release(stack);
+    }
+    return NULL;
+}
+
+/* More layers than stay mounted, from several threads: each gets what it asked for, and what is unused is bounded. */
+static void test_the_cache_of_mounts_is_bounded(void **state)
+{
+    struct place *place = *state;
+    enum { N_LAYERS = 150, N_THREADS = 4 };
+    open_store(place, NULL);
+    g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
+    shell(place, "mkdir l; for i in $(seq 150); do echo $i > l/file; tar -C l -cf $i.tar .; done");
+    for (int i = 1; i <= N_LAYERS; i++) {
+        g_autofree char *name = g_strdup_printf("%d.tar", i);
+        struct layer_info info = ingest(place, name);
+        g_ptr_array_add(ids, g_strdup(info.diff_id));
+    }
+    struct stress stress[N_THREADS];
+    GThread *threads[N_THREADS];
+    for (guint32 i = 0; i < N_THREADS; i++) {
+        stress[i] = (struct stress){ place, ids, i };
+        threads[i] = g_thread_new("stress", acquire_at_random, &stress[i]);
+    }
+    for (int i = 0; i < N_THREADS; i++)
+        assert_null(g_thread_join(threads[i]));
+    assert_true(count_fds() < place->n_fds + 128 + 10);
+}
+
 /* ---- sealing ---- */
 
 static int mount_writable(struct place *place, struct layer_stack *stack)
@@ -970,6 +1021,7 @@ int main(void)
         T(hard_link_into_a_lower_layer),
         T(same_layer_twice_and_empty_chains),
         T(127_layers),
+        T(the_cache_of_mounts_is_bounded),
         T(overlay_by_paths),
         T(inode_numbers),
         T(read_only_overlay_of_one_layer),

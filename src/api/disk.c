@@ -6,26 +6,87 @@ static bool wants(const char *const *types, const char *type)
     return !types[0] || g_strv_contains(types, type);
 }
 
+static gint64 layer_size(struct engine *engine, const char *diff_id)
+{
+    struct layer_info info;
+    return layer_store_info(engine->layers, diff_id, &info, NULL) ? (gint64)info.content_bytes : 0;
+}
+
 /* Layers are counted once, however many images stand on them. */
 static gint64 layers_size(struct engine *engine)
 {
     g_auto(GStrv) ids = layer_store_list(engine->layers, NULL);
     gint64 total = 0;
-    for (char **id = ids; id && *id; id++) {
-        struct layer_info info;
-        if (layer_store_info(engine->layers, *id, &info, NULL))
-            total += (gint64)info.content_bytes;
-    }
+    for (char **id = ids; id && *id; id++)
+        total += layer_size(engine, *id);
     return total;
+}
+
+/* diff id → in how many images it stands. */
+static GHashTable *layer_users(GPtrArray *images)
+{
+    GHashTable *users = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    for (guint i = 0; i < images->len; i++) {
+        const struct image *image = images->pdata[i];
+        g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+        for (char **id = image->diff_ids; *id; id++) {
+            if (!g_hash_table_add(seen, *id))
+                continue; /* twice in one image is not shared */
+            g_hash_table_insert(users, g_strdup(*id), GINT_TO_POINTER(GPOINTER_TO_INT(g_hash_table_lookup(users, *id)) + 1));
+        }
+    }
+    return users;
+}
+
+static gint64 shared_size(struct engine *engine, const struct image *image, GHashTable *users)
+{
+    gint64 total = 0;
+    for (char **id = image->diff_ids; *id; id++)
+        if (GPOINTER_TO_INT(g_hash_table_lookup(users, *id)) > 1)
+            total += layer_size(engine, *id);
+    return total;
+}
+
+static json_int_t count_containers(const json_t *containers, const char *image_id)
+{
+    json_int_t n = 0;
+    size_t i;
+    json_t *container;
+    json_array_foreach(containers, i, container) n += g_str_equal(json_get_string(container, "ImageID", ""), image_id);
+    return n;
+}
+
+/* What the list of images leaves open: how much of each is shared, and how many containers use it. */
+static bool complete_images(struct api_request *request, json_t *images, GError **error)
+{
+    g_autoptr(GPtrArray) records = NULL;
+    g_autoptr(json_t) containers = NULL;
+    if (!image_store_list(request->engine->images, &records, error) ||
+        !container_list(request->engine->containers, true, 0, false, NULL, request->version, &containers, error))
+        return false;
+    g_autoptr(GHashTable) users = layer_users(records);
+    size_t i;
+    json_t *summary;
+    json_array_foreach(images, i, summary)
+    {
+        const char *id = json_get_string(summary, "Id", "");
+        json_object_set_new(summary, "Containers", json_integer(count_containers(containers, id)));
+        for (guint record = 0; record < records->len; record++)
+            if (g_str_equal(((const struct image *)records->pdata[record])->id, id))
+                json_object_set_new(summary, "SharedSize",
+                                    json_integer(shared_size(request->engine, records->pdata[record], users)));
+    }
+    return true;
 }
 
 static bool add_images(struct api_request *request, json_t *answer, GError **error)
 {
-    json_t *images = NULL;
-    if (!image_store_summaries(request->engine->images, true, false, NULL, request->version, &images, error))
+    g_autoptr(json_t) images = NULL;
+    if (!image_store_summaries(request->engine->images, false, false, NULL, request->version, &images, error) ||
+        !complete_images(request, images, error))
         return false;
     json_object_set_new(answer, "LayersSize", json_integer(layers_size(request->engine)));
-    json_object_set_new(answer, "Images", images);
+    json_object_set(answer, "Images", images);
     return true;
 }
 

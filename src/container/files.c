@@ -66,8 +66,10 @@ bool container_make_directories(struct container *container, struct layer_stack 
         return error_set_errno(error, errno, "make work directory");
     /* A volatile overlay marks its work directory and refuses a second mount: nothing was lost here, since the machine has not
      * crashed. */
-    if (container->is_volatile && unlinkat(state, "work/work/incompat/volatile", AT_REMOVEDIR) < 0 && errno != ENOENT)
-        return error_set_errno(error, errno, "clear work directory");
+    g_autofd int marked =
+        container->is_volatile ? openat(state, "work/work", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    if (marked >= 0 && !dir_remove_tree(marked, "incompat", error))
+        return false;
     return true;
 }
 

@@ -146,6 +146,12 @@ bool container_stop(struct container_manager *manager, const char *name, const c
     return stop(container, signal_text, timeout_s, error);
 }
 
+static bool removes_itself(struct container *container)
+{
+    g_autoptr(json_t) host_config = container_get_host_config(container);
+    return json_get_bool(host_config, "AutoRemove", false);
+}
+
 bool container_restart(struct container_manager *manager, const char *name, const char *signal_text, int timeout_s,
                        struct cancel *cancel, GError **error)
 {
@@ -165,6 +171,8 @@ bool container_restart(struct container_manager *manager, const char *name, cons
     if (ok) {
         state = container_get_state(container);
         ok = container_is_running(&state) || container_start_locked(container, error);
+        if (!ok && removes_itself(container))
+            container_destroy_locked(container, true, NULL);
     }
     g_mutex_unlock(&container->operation);
     if (!ok) {

@@ -384,6 +384,25 @@ static void test_names_and_conflicts(void **state)
     assert_string_equal(json_get_string(object, "Name", ""), "/other");
 }
 
+/* docker restart of a --rm container: it stays, and its overlay can be mounted a second time. */
+static void test_restart_of_a_volatile_one(void **state)
+{
+    struct engine *engine = *state;
+    g_autofree char *id =
+        create(engine, NULL,
+               "{\"Image\":\"bb\",\"Cmd\":[\"sleep\",\"1000\"],\"HostConfig\":{\"NetworkMode\":\"none\",\"AutoRemove\":true}}");
+    json_t *object;
+    OK(container_start(engine->containers, id, NULL, &error));
+    OK(container_restart(engine->containers, id, NULL, 0, NULL, &error));
+    OK(container_pause(engine->containers, id, true, &error));
+    OK(container_stop(engine->containers, id, NULL, 0, NULL, &error));
+    for (int i = 0; i < 500 && container_inspect(engine->containers, id, false, 41, &object, NULL); i++) {
+        json_decref(object);
+        g_usleep(2000);
+    }
+    assert_false(container_inspect(engine->containers, id, false, 41, &object, NULL));
+}
+
 /* Reads until the peer ends; what it sent. */
 static char *read_all(int fd)
 {
@@ -660,6 +679,7 @@ int main(void)
         cmocka_unit_test(test_names_and_conflicts),
         cmocka_unit_test(test_attach_before_start),
         cmocka_unit_test(test_exec_and_stop),
+        cmocka_unit_test(test_restart_of_a_volatile_one),
         cmocka_unit_test(test_volumes),
         cmocka_unit_test(test_diff_commit_export),
         cmocka_unit_test(test_cp),

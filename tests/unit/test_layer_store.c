@@ -490,8 +490,8 @@ static void test_full_disk(void **state)
     assert_int_equal(umount(place->root), 0);
 
     /* Room for the tar but not for its index. */
-    shell(place, "mkdir many; for i in $(seq 2000); do : > many/some-longer-name-of-a-file-$i; done; tar -C many -cf many.tar .\n"
-                 "size=$(stat -c %s many.tar); mount -t tmpfs -o size=$(((size / 4096 + 40) * 4096)),mode=700 tare-test root");
+    shell(place, "mkdir many; for i in $(seq 600); do : > many/$(printf %0200d $i); done; tar -C many -cf many.tar .\n"
+                 "size=$(stat -c %s many.tar); mount -t tmpfs -o size=$(((size / 4096 + 30) * 4096)),mode=700 tare-test root");
     open_store(place, NULL);
     assert_ingest_fails(place, "many.tar", none, TARE_ERROR_NO_SPACE, NULL);
 
@@ -693,9 +693,9 @@ static void test_127_layers(void **state)
 {
     struct place *place = *state;
     open_store(place, NULL);
-    shell(place,
-          "mkdir all; for i in $(seq 127); do mkdir l; echo $i > l/f$i; echo $i > l/last; touch -d @1600000000 l/last l/f$i l;\n"
-          "tar -C l -cf $i.tar .; cp -a l/. all; rm -r l; done; touch -d @1600000000 all");
+    shell(place, "mkdir all l; for i in $(seq 127); do rm -f l/*; echo $i > l/f$i; echo $i > l/last; touch -d @1600000000 l/last "
+                 "l/f$i l;\n"
+                 "tar -C l -cf $i.tar .; cp -a l/. all; done; touch -d @1600000000 all");
     g_autoptr(GPtrArray) chain = g_ptr_array_new_with_free_func(g_free);
     for (int i = 1; i <= 127; i++) {
         g_autofree char *name = g_strdup_printf("%d.tar", i);
@@ -707,10 +707,12 @@ static void test_127_layers(void **state)
     overlay_force_old_mount = true;
     reopen(place, LAYER_MOUNT_UNPACKED);
     assert_chain_is(place, (const char *const *)chain->pdata, "all");
-    reopen(place, LAYER_MOUNT_LOOP);
-    assert_chain_is(place, (const char *const *)chain->pdata, "all");
     overlay_force_old_mount = false;
+    /* Not over loop devices: setting up 254 of them takes longer than all other tests, and they differ from attached only in what
+     * is mounted. */
     for (size_t i = 0; i < G_N_ELEMENTS(all_modes); i++) {
+        if (all_modes[i] == LAYER_MOUNT_LOOP)
+            continue;
         reopen(place, all_modes[i]);
         assert_chain_is(place, (const char *const *)chain->pdata, "all");
     }
@@ -853,9 +855,9 @@ static void test_seal_deep_trees(void **state)
 {
     struct place *place = *state;
     open_store(place, NULL);
-    shell(place,
-          "mkdir upper should; for where in upper should; do (cd $where; for i in $(seq 300); do mkdir d e; : > z; cd d; done;\n"
-          "echo bottom > file); find $where -exec touch -h -d @1600000000 {} +; done");
+    shell(place, "mkdir upper should; for where in upper should; do (cd $where; for i in $(seq 100); do mkdir d; : > e; : > z; "
+                 "cd d; done;\n"
+                 "echo bottom > file); find $where -exec touch -h -d @1600000000 {} +; done");
     struct layer_info info = seal_upper(place, &(struct layer_seal_options){ .clamp_mtime = -1 });
     const char *const chain[] = { info.diff_id, NULL };
     g_autofree char *is = describe_chain(place, chain), *should = describe_path(place, "should");

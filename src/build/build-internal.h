@@ -183,6 +183,7 @@ bool copy_has_wildcards(const char *pattern);
 bool dockerignore_excludes(const char *rules, const char *path);
 
 /* ---- execution ---- */
+struct build;
 struct builder {
     struct database *database;
     struct layer_store *layers;
@@ -190,7 +191,19 @@ struct builder {
     struct container_manager *containers;
     build_pull_func pull;
     void *pull_user;
+
+    /* Between the moment when an ingest may find its layer in the store and the moment when the build holds it, no other build
+     * may let go of that layer: the same context is often built twice at once. */
+    GMutex layers_lock;
+    GCond layers_free;
+    unsigned n_taking;
 };
+void builder_begin_taking(struct builder *builder);
+void builder_end_taking(struct builder *builder);
+/* Waits for those who are taking layers, which is short. */
+void builder_release(struct builder *builder, const char *holder);
+/* Commits the draft and holds its layer for the build. */
+bool build_commit_draft(struct build *build, struct layer_draft *draft, struct layer_info *ret, GError **error);
 
 /* The build context: a mounted layer, or nothing where the body was a Dockerfile. */
 struct build_context {

@@ -14,6 +14,8 @@ struct peeked_source {
     struct byte_source *rest;
     char start[512];
     gsize length, at;
+    struct builder *builder;
+    bool is_taking; /* see struct builder: from the end of the body on */
 };
 
 static gssize peeked_read(struct byte_source *self, void *buffer, gsize length, GError **error)
@@ -21,8 +23,15 @@ static gssize peeked_read(struct byte_source *self, void *buffer, gsize length, 
     struct peeked_source *peeked = (struct peeked_source *)self;
     gsize n = MIN(length, peeked->length - peeked->at);
 
-    if (n == 0)
-        return source_read(peeked->rest, buffer, length, error);
+    if (n == 0) {
+        gssize got = source_read(peeked->rest, buffer, length, error);
+
+        if (got == 0 && !peeked->is_taking) {
+            peeked->is_taking = true;
+            builder_begin_taking(peeked->builder);
+        }
+        return got;
+    }
     memcpy(buffer, peeked->start + peeked->at, n);
     peeked->at += n;
     return (gssize)n;
@@ -204,10 +213,13 @@ static bool open_context(struct builder *builder, struct peeked_source *source, 
 bool build_context_open(struct builder *builder, struct byte_source *source, const char *dockerfile, const char *holder,
                         struct cancel *cancel, struct build_context *ret, GError **error)
 {
-    struct peeked_source peeked = { .source.read = peeked_read, .rest = source };
+    struct peeked_source peeked = { .source.read = peeked_read, .rest = source, .builder = builder };
     struct build_context context = { .root_fd = -1, .excluded = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL) };
+    bool good = open_context(builder, &peeked, dockerfile, holder, cancel, &context, error);
 
-    if (!open_context(builder, &peeked, dockerfile, holder, cancel, &context, error)) {
+    if (peeked.is_taking)
+        builder_end_taking(builder);
+    if (!good) {
         build_context_clear(&context);
         return false;
     }

@@ -177,6 +177,7 @@ static struct archive_root *open_archive(const struct copy_step *copy, const str
     struct layer_ingest_options options = { .name = source->path, .cancel = copy->build->cancel };
     struct archive_root *root;
     struct layer_info info;
+    bool good;
     const char *diff_ids[] = { info.diff_id, NULL };
     struct fd_source file;
 
@@ -185,8 +186,11 @@ static struct archive_root *open_archive(const struct copy_step *copy, const str
         return NULL;
     }
     fd_source_init(&file, fd, source->path);
-    if (!layer_store_ingest(copy->build->builder->layers, &file.source, &options, &info, error) ||
-        !image_store_hold_new_layer(copy->build->builder->images, copy->build->holder, &info, error))
+    builder_begin_taking(copy->build->builder);
+    good = layer_store_ingest(copy->build->builder->layers, &file.source, &options, &info, error) &&
+           image_store_hold_new_layer(copy->build->builder->images, copy->build->holder, &info, error);
+    builder_end_taking(copy->build->builder);
+    if (!good)
         return NULL;
     root = g_new0(struct archive_root, 1);
     root->fd = -1;
@@ -235,8 +239,7 @@ static bool commit_layer(const struct copy_step *copy, struct copy_layer *layer,
         layer_draft_discard(draft);
         return false;
     }
-    return layer_draft_commit(draft, ret, error) &&
-           image_store_hold_new_layer(copy->build->builder->images, copy->build->holder, ret, error);
+    return build_commit_draft(copy->build, draft, ret, error);
 }
 
 static bool layer_options(const struct copy_step *copy, struct copy_layer_options *options, GError **error)

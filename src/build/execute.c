@@ -46,8 +46,7 @@ static bool workdir_layer(struct build *build, struct layer_info *ret, bool *ret
             layer_draft_discard(draft);
             good = false;
         }
-        good = good && layer_draft_commit(draft, ret, error) &&
-               image_store_hold_new_layer(build->builder->images, build->holder, ret, error);
+        good = good && build_commit_draft(build, draft, ret, error);
     }
     copy_layer_free(layer);
     build_root_clear(&root);
@@ -468,7 +467,7 @@ bool builder_run(struct builder *builder, struct byte_source *context, const str
     build_context_clear(&build.context);
     build_stream_clear(&build.stream);
     /* Nothing is mounted any more: the context's layer, and what no image took, goes. */
-    image_store_release_layers(builder->images, build.holder, NULL);
+    builder_release(builder, build.holder);
     g_free(build.holder);
     if (local)
         g_propagate_error(error, g_steal_pointer(&local));
@@ -488,11 +487,17 @@ bool builder_open(const struct builder_options *options, struct builder **ret, G
     builder->containers = options->containers;
     builder->pull = options->pull;
     builder->pull_user = options->pull_user;
+    g_mutex_init(&builder->layers_lock);
+    g_cond_init(&builder->layers_free);
     *ret = builder;
     return true;
 }
 
 void builder_close(struct builder *builder)
 {
+    if (!builder)
+        return;
+    g_mutex_clear(&builder->layers_lock);
+    g_cond_clear(&builder->layers_free);
     g_free(builder);
 }

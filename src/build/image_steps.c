@@ -202,6 +202,42 @@ bool build_add_image(struct build *build, json_t *cmd, const struct layer_info *
     return true;
 }
 
+/* ---- layers on their way ---- */
+
+void builder_begin_taking(struct builder *builder)
+{
+    g_mutex_lock(&builder->layers_lock);
+    builder->n_taking++;
+    g_mutex_unlock(&builder->layers_lock);
+}
+
+void builder_end_taking(struct builder *builder)
+{
+    g_mutex_lock(&builder->layers_lock);
+    if (--builder->n_taking == 0)
+        g_cond_broadcast(&builder->layers_free);
+    g_mutex_unlock(&builder->layers_lock);
+}
+
+void builder_release(struct builder *builder, const char *holder)
+{
+    g_mutex_lock(&builder->layers_lock);
+    while (builder->n_taking > 0)
+        g_cond_wait(&builder->layers_free, &builder->layers_lock);
+    image_store_release_layers(builder->images, holder, NULL);
+    g_mutex_unlock(&builder->layers_lock);
+}
+
+bool build_commit_draft(struct build *build, struct layer_draft *draft, struct layer_info *ret, GError **error)
+{
+    bool good;
+
+    builder_begin_taking(build->builder);
+    good = layer_draft_commit(draft, ret, error) && image_store_hold_new_layer(build->builder->images, build->holder, ret, error);
+    builder_end_taking(build->builder);
+    return good;
+}
+
 /* ---- intermediate containers ---- */
 
 /* With --rm=false metadata steps leave their containers, as Docker's do; else nobody could ever see them, and none is made. */

@@ -1,5 +1,6 @@
 """Builds by the classic builder: the same contexts go to our engine and to Debian's dockerd, and what comes back must be the same but for ids and times."""
 
+import concurrent.futures
 import io
 import json
 import os
@@ -310,8 +311,7 @@ def archive():
     return inner.getvalue()
 
 
-def test_copied_trees_are_the_same(ours, theirs):
-    """Modes, owners, links, contents, and the times that come from the context."""
+def copied_trees_are_the_same(ours, theirs):
     files = {
         "suid": {"mode": 0o4755, "uid": 7, "data": b"x"}, "d": {"mode": 0o750, "uid": 7, "type": tarfile.DIRTYPE},
         "d/sub": {"mode": 0o700, "uid": 7, "type": tarfile.DIRTYPE}, "d/f": {"mode": 0o640, "uid": 7, "data": b"ff"}, "d/lnk": ("f",), "dl": ("d/f",), "l": ("suid",),
@@ -332,6 +332,17 @@ def test_copied_trees_are_the_same(ours, theirs):
         assert status == 200 and "error" not in messages[-1], messages
         trees.append(api.files("trees:2"))
     _compare(*trees)
+
+
+def test_copied_trees_are_the_same(ours, theirs):
+    """Modes, owners, links, contents, and the times that come from the context."""
+    copied_trees_are_the_same(ours, theirs)
+
+
+def test_copied_trees_are_the_same_unpacked(new_engine, theirs):
+    api = Api(new_engine("--storage-backend", "unpacked").start().socket)
+    assert api("POST", "/images/create?fromSrc=-&repo=bb&tag=1", small_root())[0] == 200
+    copied_trees_are_the_same(api, theirs)
 
 
 def _compare(mine, other):
@@ -426,6 +437,24 @@ def test_client_that_goes_away_stops_the_step(ours):
     while any(one["Id"].startswith(running) and one["State"] == "running" for one in containers(ours)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_same_context_many_times_at_once(engine, ours):
+    """Builds that end let go of the context's layer while others just begin to use it."""
+    dockerfile = "FROM bb:1\nCOPY d /d\nRUN cat /d/x\nADD a.tgz /q/\nWORKDIR /n\nFROM scratch\nCOPY --from=0 /d /q /\n"
+    files = {"d": None, "d/x": "many", "a.tgz": archive()}
+
+    def build(number):
+        return ours.build(dockerfile, files, nocache=str(number % 2))
+
+    layers = os.path.join(engine.data_root, "layers", "sha256")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for status, messages in pool.map(build, range(24)):
+            assert status == 200 and "error" not in messages[-1], messages
+    ids = {image["Id"] for image in json.loads(ours("GET", "/images/json?all=1")[1])}
+    used = {layer.split(":")[1] for one in ids for layer in ours.image(one)["RootFS"].get("Layers") or []}
+    held = {name.split(".")[0] for name in os.listdir(layers)}
+    assert held <= used
 
 
 def test_stock_client_builds(engine, ours):

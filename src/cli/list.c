@@ -101,6 +101,8 @@ static json_t *sorted(json_t *row)
     for (guint i = 0; i < keys->len; i++)
         json_object_set(copy, keys->pdata[i], json_object_get(row, keys->pdata[i]));
     json_decref(row);
+    if (!json_object_get(copy, TEMPLATE_LABELS))
+        json_object_set_new(copy, TEMPLATE_LABELS, json_object());
     return copy;
 }
 

@@ -22,10 +22,12 @@ struct operand {
     GPtrArray *fields; /* names after it: .A.B; NULL where none */
     char *source;      /* as written, for errors */
     gsize at;          /* where in the text */
+    gsize error_at;    /* what errors point to: of a chain its second part, as in Go */
 };
 
 struct invocation { /* operands one after another: the first is called with the others */
     GPtrArray *operands;
+    char *source; /* as written, for errors of functions */
 };
 
 struct pipe {

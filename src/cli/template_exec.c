@@ -37,33 +37,13 @@ static bool fail_at(struct execution *execution, const struct operand *operand, 
     va_end(args);
     guint line = 1;
     gsize start = 0;
-    for (gsize i = 0; i < operand->at; i++)
+    for (gsize i = 0; i < operand->error_at; i++)
         if (execution->template->text[i] == '\n') {
             line++;
             start = i + 1;
         }
     return error_set(execution->error, TARE_ERROR_INVALID, "template: :%u:%" G_GSIZE_FORMAT ": executing \"\" at <%s>: %s", line,
-                     operand->at - start, operand->source, text);
-}
-
-static const char *type_name(const json_t *value)
-{
-    switch (json_typeof(value)) {
-    case JSON_STRING:
-        return "string";
-    case JSON_INTEGER:
-        return "int64";
-    case JSON_REAL:
-        return "float64";
-    case JSON_ARRAY:
-        return "[]interface {}";
-    case JSON_OBJECT:
-        return "map[string]interface {}";
-    case JSON_NULL:
-        return "interface {}";
-    default:
-        return "bool";
-    }
+                     operand->error_at - start, operand->source, text);
 }
 
 /* Fields that the API leaves out when empty: they exist, and are nil. */
@@ -100,7 +80,7 @@ static bool field_of(struct execution *execution, const struct operand *operand,
         return fail_at(execution, operand, "nil pointer evaluating interface {}.%s", name);
     }
     if (!json_is_object(value))
-        return fail_at(execution, operand, "can't evaluate field %s in type %s", name, type_name(value));
+        return fail_at(execution, operand, "can't evaluate field %s in type interface {}", name);
     *ret = json_object_get(value, name);
     if (*ret || !(execution->flags & TEMPLATE_STRICT))
         return true;
@@ -188,9 +168,7 @@ static bool call_method(struct execution *execution, const struct operand *opera
     const json_t *labels = json_object_get(dot, TEMPLATE_LABELS);
     if (operand->kind != OPERAND_DOT || !operand->fields || operand->fields->len != 1 || strcmp(name, "Label") != 0 || !labels)
         return fail_at(execution, operand,
-                       operand->fields ? "%s has arguments but cannot be invoked as function"
-                                       : "can't give argument to non-function %s",
-                       name);
+                       operand->fields ? "%s is not a method but has arguments" : "can't give argument to non-function %s", name);
     if (args->len != 1 || !json_is_string((json_t *)args->pdata[0]))
         return fail_at(execution, operand, "wrong number of args for Label: want 1 got %u", args->len);
     json_t *value = json_object_get(labels, json_string_value(args->pdata[0]));
@@ -222,8 +200,10 @@ static bool evaluate_logic(struct execution *execution, const struct invocation 
     return true;
 }
 
-static bool call_function(struct execution *execution, const struct operand *operand, GPtrArray *args, json_t **ret)
+static bool call_function(struct execution *execution, const struct invocation *invocation, GPtrArray *args, json_t **ret)
 {
+    const struct operand *operand = invocation->operands->pdata[0];
+    const struct operand whole = { .source = invocation->source, .error_at = operand->at };
     const struct template_builtin *function = template_find_function(operand->name);
     if (args->len < function->min || args->len > function->max)
         return fail_at(execution, operand, "wrong number of args for %s: want %s%u got %u", operand->name,
@@ -233,7 +213,7 @@ static bool call_function(struct execution *execution, const struct operand *ope
         return *ret = json_incref((json_t *)args->pdata[0]), true;
     g_autoptr(GError) failure = NULL;
     *ret = function->call((json_t *const *)args->pdata, args->len, &failure);
-    return !failure || fail_at(execution, operand, "error calling %s: %s", operand->name, failure->message);
+    return !failure || fail_at(execution, &whole, "error calling %s: %s", operand->name, failure->message);
 }
 
 static bool evaluate_invocation(struct execution *execution, const struct invocation *invocation, json_t *dot, json_t *last,
@@ -243,6 +223,8 @@ static bool evaluate_invocation(struct execution *execution, const struct invoca
     bool is_function = first->kind == OPERAND_FUNCTION;
     if (is_function && (strcmp(first->name, "and") == 0 || strcmp(first->name, "or") == 0))
         return evaluate_logic(execution, invocation, dot, last, has_last, ret);
+    if (first->kind == OPERAND_LITERAL && json_is_null(first->literal))
+        return fail_at(execution, first, "nil is not a command");
     if (!is_function && invocation->operands->len == 1 && !has_last)
         return evaluate_operand(execution, first, dot, ret);
     g_autoptr(GPtrArray) args = g_ptr_array_new_with_free_func(release);
@@ -255,7 +237,7 @@ static bool evaluate_invocation(struct execution *execution, const struct invoca
     if (has_last)
         g_ptr_array_add(args, json_incref(last));
     if (is_function)
-        return call_function(execution, first, args, ret);
+        return call_function(execution, invocation, args, ret);
     return call_method(execution, first, dot, args, ret);
 }
 

@@ -150,18 +150,20 @@ static json_t *take_text(char *text)
     return value;
 }
 
+/* Rows of lists marshal themselves, with the escapes for HTML; all else is without. */
 static json_t *function_json(json_t *const *args, guint n, GError **error)
 {
     if (!args[0])
         return json_string("null");
-    json_t *shown = args[0];
-    g_autoptr(json_t) copy = NULL;
-    if (json_is_object(shown) && json_object_get(shown, TEMPLATE_LABELS)) {
-        copy = json_copy(shown);
-        json_object_del(copy, TEMPLATE_LABELS);
-        shown = copy;
+    if (json_is_object(args[0]) && json_object_get(args[0], TEMPLATE_LABELS)) {
+        g_autoptr(json_t) row = json_copy(args[0]);
+        json_object_del(row, TEMPLATE_LABELS);
+        return take_text(json_text(row));
     }
-    return take_text(json_text(shown));
+    char *text = json_dumps(args[0], JSON_COMPACT | JSON_ENCODE_ANY);
+    json_t *value = json_string_lossy(text ? text : "null");
+    free(text);
+    return value;
 }
 
 static json_t *function_split(json_t *const *args, guint n, GError **error)
@@ -285,7 +287,10 @@ static json_t *function_index(json_t *const *args, guint n, GError **error)
             const char *name = need_string(key, error);
             if (!name)
                 return NULL;
-            value = json_object_get(value, name);
+            json_t *member = json_object_get(value, name), *any = json_object_iter_value(json_object_iter(value));
+            if (!member && i + 1 == n && json_is_string(any)) /* what a map of strings does not have is an empty one */
+                return json_string("");
+            value = member;
         } else if (json_is_array(value) || json_is_string(value)) {
             gint64 at, length = (gint64)(json_is_array(value) ? json_array_size(value) : json_string_length(value));
             if (!json_is_integer(key)) {
@@ -294,8 +299,7 @@ static json_t *function_index(json_t *const *args, guint n, GError **error)
             }
             at = json_integer_value(key);
             if (at < 0 || at >= length) {
-                error_set(error, TARE_ERROR_INVALID,
-                          at < 0 ? "index out of range: %" G_GINT64_FORMAT : "reflect: slice index out of range", at);
+                error_set(error, TARE_ERROR_INVALID, "index out of range: %" G_GINT64_FORMAT, at);
                 return NULL;
             }
             if (json_is_string(value))

@@ -20,6 +20,7 @@ static void invocation_free(gpointer data)
 {
     struct invocation *invocation = data;
     g_ptr_array_unref(invocation->operands);
+    g_free(invocation->source);
     g_free(invocation);
 }
 
@@ -248,7 +249,8 @@ static json_t *parse_number(struct parser *parser)
     return NULL;
 }
 
-static struct pipe *parse_pipe(struct parser *parser, bool in_parentheses);
+/* context: what the pipeline belongs to, for errors. */
+static struct pipe *parse_pipe(struct parser *parser, const char *context);
 
 static bool parse_fields(struct parser *parser, struct operand *operand)
 {
@@ -313,7 +315,7 @@ static bool parse_operand_body(struct parser *parser, struct operand *operand)
     if (c == '(') {
         parser->at++;
         operand->kind = OPERAND_PIPE;
-        if (!(operand->pipe = parse_pipe(parser, true)))
+        if (!(operand->pipe = parse_pipe(parser, "parenthesized pipeline")))
             return false;
         skip_blanks(parser);
         if (peek(parser) != ')')
@@ -351,11 +353,16 @@ static struct operand *parse_operand(struct parser *parser)
         return NULL;
     }
     operand->source = g_strndup(parser->text + operand->at, parser->at - operand->at);
+    operand->error_at = operand->at;
+    if (operand->kind == OPERAND_DOT && operand->fields && operand->fields->len > 1)
+        operand->error_at += 1 + strlen(operand->fields->pdata[0]);
+    else if (operand->kind == OPERAND_VARIABLE && operand->fields)
+        operand->error_at += strlen(operand->name);
     return operand;
 }
 
 /* Operands up to '|', ')' or the end. */
-static struct invocation *parse_invocation(struct parser *parser)
+static struct invocation *parse_invocation(struct parser *parser, const char *context)
 {
     struct invocation *invocation = g_new0(struct invocation, 1);
     invocation->operands = g_ptr_array_new_with_free_func(operand_free);
@@ -371,12 +378,16 @@ static struct invocation *parse_invocation(struct parser *parser)
         }
         g_ptr_array_add(invocation->operands, operand);
     }
-    if (invocation->operands->len > 0)
+    if (invocation->operands->len > 0) {
+        const struct operand *first = invocation->operands->pdata[0],
+                             *last = invocation->operands->pdata[invocation->operands->len - 1];
+        invocation->source = g_strndup(parser->text + first->at, last->at + strlen(last->source) - first->at);
         return invocation;
+    }
     if (parser->at >= parser->length)
         problem(parser, "unclosed action");
     else
-        problem(parser, "missing value for command");
+        problem(parser, "missing value for %s", context);
     invocation_free(invocation);
     return NULL;
 }
@@ -414,15 +425,15 @@ static bool parse_declaration(struct parser *parser, struct pipe *pipe)
     return true;
 }
 
-static struct pipe *parse_pipe(struct parser *parser, bool in_parentheses)
+static struct pipe *parse_pipe(struct parser *parser, const char *context)
 {
     struct pipe *pipe = g_new0(struct pipe, 1);
     pipe->invocations = g_ptr_array_new_with_free_func(invocation_free);
     bool ok = ++parser->depth <= TEMPLATE_DEPTH_MAX || problem(parser, "nested too deeply");
     skip_blanks(parser);
-    ok = ok && (in_parentheses || parse_declaration(parser, pipe));
+    ok = ok && (strcmp(context, "parenthesized pipeline") == 0 || parse_declaration(parser, pipe));
     while (ok) {
-        struct invocation *invocation = parse_invocation(parser);
+        struct invocation *invocation = parse_invocation(parser, context);
         if (!(ok = invocation != NULL))
             break;
         g_ptr_array_add(pipe->invocations, invocation);
@@ -448,7 +459,11 @@ static bool parse_control(struct parser *parser, struct node *node)
 {
     guint scope = parser->scope->len;
     bool ok = ++parser->depth <= TEMPLATE_DEPTH_MAX || problem(parser, "nested too deeply");
-    ok = ok && (node->pipe = parse_pipe(parser, false)) && end_action(parser);
+    ok = ok &&
+         (node->pipe = parse_pipe(parser, node->kind == NODE_IF      ? "if"
+                                          : node->kind == NODE_RANGE ? "range"
+                                                                     : "with")) &&
+         end_action(parser);
     if (ok) {
         parser->loops += node->kind == NODE_RANGE;
         node->list = g_ptr_array_new_with_free_func(node_free);
@@ -535,7 +550,7 @@ static bool parse_keyword_or_action(struct parser *parser, GPtrArray *nodes, con
     static const char *const absent[] = { "define", "template", "block", NULL };
     if (g_strv_contains(absent, word))
         return problem(parser, "{{%s}} is not supported", word);
-    return (node->pipe = parse_pipe(parser, false)) && end_action(parser);
+    return (node->pipe = parse_pipe(parser, "command")) && end_action(parser);
 }
 
 static enum ending parse_list(struct parser *parser, GPtrArray *nodes)

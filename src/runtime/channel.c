@@ -87,6 +87,8 @@ bool channel_failure(const struct channel_frame *frame, const char *argument, GE
                              argument, reason);
         return error_set(error, TARE_ERROR_INVALID, "%s: %s", quoted, reason);
     }
+    if (strcmp(step, "mkdir") == 0 && frame->error == ENOTDIR)
+        return error_set(error, TARE_ERROR_INVALID, "Cannot mkdir: %s is not a directory", subject);
     if (strcmp(step, "chdir") == 0)
         return error_set(error, code, "chdir to cwd (\"%s\") set in config.json failed: %s", subject, reason);
     if (*target)

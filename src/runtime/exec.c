@@ -54,6 +54,9 @@ bool runtime_exec(struct runtime_container *container, const json_t *process, co
     struct plan_process plan;
     struct launch launch = { .pidfd = -1, .channel = -1, .null = -1, .child.channel = -1 };
     int terminal = -1;
+    /* It would be frozen with the others before it can say anything. */
+    if (container->paused)
+        return error_set(error, TARE_ERROR_CONFLICT, "cannot exec in a paused container");
     plan_process_init(&plan);
     bool ok = plan_parse_process(process, "process", &plan, error) &&
               launch_init(&launch, &plan, container->root_fd, options->stdio, error) &&

@@ -117,12 +117,19 @@ static int unified_fd(const struct cgroup *cgroup)
 bool launch_clone(struct launch *launch, int flags, const struct cgroup *cgroup, int pid_namespace, void (*run)(struct child *),
                   bool *ret_born_in_unified, GError **error)
 {
-    g_autofd int own = -1;
+    g_autofd int own = -1, own_network = -1;
     int cgroup_fd = unified_fd(cgroup);
     if (pid_namespace >= 0) {
         own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
         if (own < 0 || setns(pid_namespace, CLONE_NEWPID) < 0)
             return error_set_errno(error, errno, "join the pid namespace");
+    }
+    /* A network namespace that belongs to the host cannot be joined from within a new user namespace: the child is born in it. */
+    if (flags & CLONE_NEWUSER && launch->child.netns >= 0) {
+        own_network = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        if (own_network < 0 || setns(launch->child.netns, CLONE_NEWNET) < 0)
+            return error_set_errno(error, errno, "join the network namespace");
+        launch->child.netns = -1;
     }
     /* From its first moment the child may not be traced from within a pid namespace that it shares with others. */
     int dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);

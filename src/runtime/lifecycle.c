@@ -20,12 +20,16 @@ bool runtime_kill(struct runtime_container *container, int signal, bool all, GEr
             return error_set(error, TARE_ERROR_CONFLICT, "container %s is not running", container->id);
         return error_set_errno(error, errnum, "kill container %s", container->id);
     }
-    return true;
+    /* A frozen process dies only once it may run. */
+    return !container->paused || signal != SIGKILL || runtime_pause(container, false, error);
 }
 
 bool runtime_pause(struct runtime_container *container, bool paused, GError **error)
 {
-    return container->cgroup->backend->freeze(container->cgroup, paused, error);
+    if (!container->cgroup->backend->freeze(container->cgroup, paused, error))
+        return false;
+    container->paused = paused;
+    return true;
 }
 
 bool runtime_update(struct runtime_container *container, const json_t *resources, GError **error)
@@ -85,6 +89,8 @@ bool runtime_destroy(struct runtime_container *container, GError **error)
     bool was_there = container->cgroup != NULL;
     if (!has_ended(container))
         syscall(SYS_pidfd_send_signal, container->pidfd, SIGKILL, NULL, 0);
+    if (container->cgroup && container->paused)
+        runtime_pause(container, false, NULL);
     if (container->cgroup) {
         /* Alone in a pid namespace, all die with the first; those of a shared one, and strays in the cgroup, are told one by one.
          */

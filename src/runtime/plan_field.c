@@ -16,6 +16,13 @@ int plan_lookup(const char *const *names, size_t n, const char *name)
     return -1;
 }
 
+bool plan_refuse(const json_t *value, const char *path, void *out, GError **error)
+{
+    if ((json_is_object(value) && json_object_size(value) == 0) || (json_is_array(value) && json_array_size(value) == 0))
+        return true;
+    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "%s: not implemented", path);
+}
+
 /* A C string of a JSON string; NUL inside would make two readings of one text. */
 static const char *plain_string(const json_t *value, const char *path, GError **error)
 {

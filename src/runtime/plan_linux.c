@@ -247,14 +247,15 @@ bool plan_parse_linux(const json_t *value, const char *path, void *out, GError *
         { "maskedPaths", PLAN_STRINGS, offsetof(struct runtime_plan, masked) },
         { "readonlyPaths", PLAN_STRINGS, offsetof(struct runtime_plan, readonly) },
         { "mountLabel", PLAN_STRING, offsetof(struct runtime_plan, mount_label) },
+        { "timeOffsets", PLAN_CUSTOM, 0, .parse = plan_refuse },
+        { "personality", PLAN_CUSTOM, 0, .parse = plan_refuse },
+        { "intelRdt", PLAN_CUSTOM, 0, .parse = plan_refuse },
+        { "memoryPolicy", PLAN_CUSTOM, 0, .parse = plan_refuse },
+        { "netDevices", PLAN_CUSTOM, 0, .parse = plan_refuse },
     };
     struct runtime_plan *plan = out;
-    if (!plan_parse_object(value, path, fields, G_N_ELEMENTS(fields), out, error) || !check_cgroups_path(plan, error) ||
-        !check_paths(plan->masked, "linux.maskedPaths", error) || !check_paths(plan->readonly, "linux.readonlyPaths", error))
-        return false;
-    if (json_object_get(value, "timeOffsets"))
-        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "linux.timeOffsets: time namespaces are not implemented");
-    return true;
+    return plan_parse_object(value, path, fields, G_N_ELEMENTS(fields), out, error) && check_cgroups_path(plan, error) &&
+           check_paths(plan->masked, "linux.maskedPaths", error) && check_paths(plan->readonly, "linux.readonlyPaths", error);
 }
 
 void plan_namespace_clear(void *ns)

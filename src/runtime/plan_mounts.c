@@ -13,7 +13,7 @@ enum option_kind {
     OPTION_RCLEAR,
     OPTION_BIND,
     OPTION_PROPAGATION,
-    OPTION_COPY_UP,
+    OPTION_REFUSED,
     OPTION_IGNORED
 };
 
@@ -60,7 +60,9 @@ static const struct {
     { "rshared", OPTION_PROPAGATION, MS_SHARED | MS_REC },
     { "unbindable", OPTION_PROPAGATION, MS_UNBINDABLE },
     { "runbindable", OPTION_PROPAGATION, MS_UNBINDABLE | MS_REC },
-    { "tmpcopyup", OPTION_COPY_UP, 0 },
+    { "tmpcopyup", OPTION_REFUSED, 0 },
+    { "idmap", OPTION_REFUSED, 0 },
+    { "ridmap", OPTION_REFUSED, 0 },
     { "defaults", OPTION_IGNORED, 0 },
     { "async", OPTION_IGNORED, 0 },
     { "loud", OPTION_IGNORED, 0 },
@@ -108,8 +110,7 @@ static void apply_word(struct plan_mount *mount, enum option_kind kind, guint64 
         mount->propagation = value & ~(guint64)MS_REC;
         mount->propagation_recursive = (value & MS_REC) != 0;
         break;
-    case OPTION_COPY_UP:
-        mount->copy_up = true;
+    case OPTION_REFUSED:
         break;
     case OPTION_IGNORED:
         break;
@@ -120,7 +121,7 @@ bool plan_mount_option(struct plan_mount *mount, const char *option)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(option_words); i++)
         if (strcmp(option_words[i].name, option) == 0)
-            return apply_word(mount, option_words[i].kind, option_words[i].value), true;
+            return apply_word(mount, option_words[i].kind, option_words[i].value), option_words[i].kind != OPTION_REFUSED;
     const char *equals = strchr(option, '=');
     struct plan_option own = { equals ? g_strndup(option, (gsize)(equals - option)) : g_strdup(option),
                                equals ? g_strdup(equals + 1) : NULL };
@@ -139,7 +140,7 @@ static bool parse_options(const json_t *value, const char *path, void *out, GErr
         return false;
     for (size_t i = 0; words && words[i]; i++)
         if (words[i][0] && !plan_mount_option(mount, words[i]))
-            return error_set(error, TARE_ERROR_INVALID, "%s[%zu]: unknown option \"%s\"", path, i, words[i]);
+            return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "%s[%zu]: option \"%s\" is not implemented", path, i, words[i]);
     return true;
 }
 

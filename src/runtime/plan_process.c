@@ -163,6 +163,9 @@ bool plan_parse_process(const json_t *value, const char *path, void *out, GError
           .has_offset = offsetof(struct plan_process, has_oom_score_adj) },
         { "apparmorProfile", PLAN_STRING, offsetof(struct plan_process, apparmor_profile) },
         { "selinuxLabel", PLAN_STRING, offsetof(struct plan_process, selinux_label) },
+        { "scheduler", PLAN_CUSTOM, 0, .parse = plan_refuse },
+        { "ioPriority", PLAN_CUSTOM, 0, .parse = plan_refuse },
+        { "execCPUAffinity", PLAN_CUSTOM, 0, .parse = plan_refuse },
     };
     return plan_parse_object(value, path, fields, G_N_ELEMENTS(fields), out, error) && check_process(out, path, error);
 }

@@ -186,14 +186,6 @@ static bool parse_unified(const json_t *value, const char *path, void *out, GErr
     return true;
 }
 
-/* What would be silently without effect is refused; Docker never asks for these. */
-static bool refuse(const json_t *value, const char *path, void *out, GError **error)
-{
-    if (json_is_object(value) && json_object_size(value) == 0)
-        return true;
-    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "%s: not implemented", path);
-}
-
 bool plan_parse_resources(const json_t *value, const char *path, void *out, GError **error)
 {
     static const struct plan_field fields[] = {
@@ -204,8 +196,8 @@ bool plan_parse_resources(const json_t *value, const char *path, void *out, GErr
         { "devices", PLAN_CUSTOM, offsetof(struct plan_resources, devices), .parse = parse_device_rules },
         { "hugepageLimits", PLAN_CUSTOM, offsetof(struct plan_resources, hugepages), .parse = parse_hugepages },
         { "unified", PLAN_CUSTOM, offsetof(struct plan_resources, unified), .parse = parse_unified },
-        { "network", PLAN_CUSTOM, 0, .parse = refuse },
-        { "rdma", PLAN_CUSTOM, 0, .parse = refuse },
+        { "network", PLAN_CUSTOM, 0, .parse = plan_refuse },
+        { "rdma", PLAN_CUSTOM, 0, .parse = plan_refuse },
     };
     return plan_parse_object(value, path, fields, G_N_ELEMENTS(fields), out, error);
 }

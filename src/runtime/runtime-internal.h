@@ -51,7 +51,7 @@ struct plan_option {
 
 struct plan_mount {
     char *destination, *source, *type;
-    bool bind, recursive, copy_up, has_attributes, has_recursive_attributes;
+    bool bind, recursive;
     guint64 set, clear;                     /* MOUNT_ATTR_… of the mount itself */
     guint64 recursive_set, recursive_clear; /* of all below it, too ("rro") */
     guint64 propagation;                    /* MS_PRIVATE …, 0: left alone */
@@ -162,6 +162,8 @@ bool plan_parse_object(const json_t *object, const char *path, const struct plan
                        GError **error);
 /* An array whose elements are parsed into a GArray's new, zeroed elements. */
 bool plan_parse_array(const json_t *array, const char *path, size_t max, plan_parser parse, GArray *out, GError **error);
+/* For what would be silently without effect: an empty object or array passes, all else is NOT_IMPLEMENTED. */
+bool plan_refuse(const json_t *value, const char *path, void *out, GError **error);
 bool plan_wrong(GError **error, const char *path, const char *what);
 /* An index in a table of names; -1: none. */
 int plan_lookup(const char *const *names, size_t n, const char *name);
@@ -171,7 +173,7 @@ bool plan_parse_mounts(const json_t *value, const char *path, void *out, GError 
 bool plan_parse_hooks(const json_t *value, const char *path, void *out, GError **error);
 bool plan_parse_linux(const json_t *value, const char *path, void *out, GError **error);
 bool plan_parse_resources(const json_t *value, const char *path, void *out, GError **error);
-/* One word of a mount's options into it. */
+/* One word of a mount's options into it; false where it is known and not implemented. */
 bool plan_mount_option(struct plan_mount *mount, const char *option);
 
 void plan_process_init(struct plan_process *process);
@@ -387,7 +389,7 @@ struct runtime_container {
     char *id, *bundle, *argument; /* argument: args[0], for messages */
     pid_t pid;
     int pidfd, channel, terminal, root_fd;
-    bool started;
+    bool started, paused;
     struct cgroup *cgroup;
     GBytes *filter;
     int joinable; /* CLONE_NEW… flags that an exec joins */

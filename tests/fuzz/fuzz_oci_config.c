@@ -11,9 +11,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct runtime_plan *plan = NULL;
     GError *error = NULL;
     if (spec && runtime_plan_new(spec, &plan, &error)) {
-        g_autofree char *text = runtime_plan_text(plan);
-        g_autoptr(GArray) rules = device_rules_with_defaults(plan->resources.devices);
-        g_autoptr(GArray) program = device_filter_compile(rules);
+        g_free(runtime_plan_text(plan));
+        GArray *rules = device_rules_with_defaults(plan->resources.devices);
+        g_array_unref(device_filter_compile(rules));
+        g_array_unref(rules);
         runtime_plan_free(plan);
     }
     g_clear_error(&error);

@@ -190,6 +190,9 @@ static void test_working_directory(void **state)
     json_t *spec = containers_spec("pwd; stat -c '%a %u:%g' /new /new/dir; rm -r /new");
     json_object_set_new(process_of(spec), "cwd", json_string("/new/dir"));
     expect(spec, 0, "/new/dir\n755 0:0\n755 0:0\n");
+    spec = containers_spec("");
+    json_object_set_new(process_of(spec), "cwd", json_string("/etc/passwd"));
+    expect_message(spec, "Cannot mkdir: /etc/passwd is not a directory");
     for (int i = 0; i < 65; i++) {
         struct container_result result;
         g_autofree char *cwd = g_strdup_printf("/proc/self/fd/%d", i);
@@ -445,6 +448,27 @@ static void test_user_namespace(void **state)
     expect(spec, 0, "0\n1\nCapEff:\t00000000a80425fb\n1:3\nnull\n/sys/fs/cgroup\n");
 }
 
+static void test_user_namespace_with_given_network(void **state)
+{
+    struct container_result result;
+    g_autoptr(json_t) spec = containers_spec("cat /proc/net/dev | grep -c :; ls /sys/class/net >/dev/null && echo sys; id -u");
+    json_object_del(linux_of(spec), "sysctl");
+    json_array_append_new(json_object_get(linux_of(spec), "namespaces"), json_pack("{s:s}", "type", "user"));
+    json_object_set_new(linux_of(spec), "uidMappings",
+                        json_pack("[{s:i, s:i, s:i}]", "containerID", 0, "hostID", 100000, "size", 65536));
+    json_object_set_new(linux_of(spec), "gidMappings",
+                        json_pack("[{s:i, s:i, s:i}]", "containerID", 0, "hostID", 100000, "size", 65536));
+    g_autofd int before = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(unshare(CLONE_NEWNET), 0);
+    g_autofd int given = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(setns(before, CLONE_NEWNET), 0);
+    struct runtime_create_options options = { .root_fd = -1, .netns_fd = given };
+    containers_run_with(spec, &options, &result);
+    assert_string_equal(result.message, "");
+    assert_string_equal(result.output, "1\nsys\n0\n");
+    containers_clear(&result);
+}
+
 static void test_kill_and_root(void **state)
 {
     int output;
@@ -492,6 +516,7 @@ int main(void)
         cmocka_unit_test(test_given_root_and_network),
         cmocka_unit_test(test_init),
         cmocka_unit_test(test_user_namespace),
+        cmocka_unit_test(test_user_namespace_with_given_network),
         cmocka_unit_test(test_kill_and_root),
     };
     return cmocka_run_group_tests(tests, containers_setup, containers_teardown);

@@ -116,6 +116,11 @@ static void test_pause_update_stats(void **state)
     assert_int_equal(
         json_integer_value(json_object_get(json_object_get(json_object_get(before, "cpu_stats"), "cpu_usage"), "total_usage")),
         json_integer_value(json_object_get(json_object_get(json_object_get(after, "cpu_stats"), "cpu_usage"), "total_usage")));
+    struct runtime_exec_options options = { { -1, -1, -1 } };
+    struct runtime_process process;
+    assert_false(runtime_exec(container, json_object_get(spec, "process"), &options, &process, &error)); /* and does not hang */
+    assert_string_equal(error->message, "cannot exec in a paused container");
+    g_clear_error(&error);
     assert_true(runtime_pause(container, false, &error));
     assert_int_equal(json_integer_value(json_object_get(json_object_get(after, "pids_stats"), "current")), 1);
     assert_true(json_integer_value(json_object_get(json_object_get(after, "memory_stats"), "usage")) > 0);
@@ -129,6 +134,8 @@ static void test_pause_update_stats(void **state)
         g_autoptr(json_t) stats = runtime_stats(container, &error);
         assert_int_equal(json_integer_value(json_object_get(json_object_get(stats, "memory_stats"), "limit")), limits[i]);
     }
+    /* finish kills it in its sleep. */
+    assert_true(runtime_pause(container, true, &error));
     finish(container, output);
 }
 

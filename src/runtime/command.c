@@ -182,6 +182,8 @@ static int verb_delete(struct command *command, GError **error)
 static int verb_run(struct command *command, GError **error)
 {
     struct runtime_container *container = NULL;
+    if (!command->detach)
+        command_hold_signals();
     if (!create(command, false, &container, error))
         return -1;
     int status = runtime_start(container, error) ? 0 : -1;
@@ -238,6 +240,8 @@ static int verb_exec(struct command *command, GError **error)
     struct runtime_plan *plan = NULL;
     const char *status;
     int result = -1;
+    if (!command->detach)
+        command_hold_signals();
     g_autofd int dir = load(command, &container, &plan, &status, error);
     if (dir < 0)
         return -1;
@@ -371,45 +375,51 @@ static bool parse_options(struct command *command, bool global, const char *verb
     return g_option_context_parse(context, argc, argv, error);
 }
 
-int runtime_command(int argc, char **argv)
+static void command_clear(struct command *command)
 {
-    struct command command = { .root = g_strdup("/run/tare-runtime") };
-    g_autoptr(GError) error = NULL;
-    int status = -1;
-    if (!parse_options(&command, true, "", &argc, &argv, &error) || argc < 2) {
-        if (!error)
-            return usage(stderr);
-        fprintf(stderr, "tare-runtime: %s\n", error->message);
-        return 1;
-    }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
-        return usage(stdout);
-    for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++) {
-        if (strcmp(verbs[i].name, argv[1]) != 0)
-            continue;
-        argc--;
-        argv++;
-        if (!parse_options(&command, false, verbs[i].name, &argc, &argv, &error))
-            break;
-        if (argc > 1 && strcmp(argv[1], "--") == 0) {
-            argc--;
-            argv++;
-        }
-        command.argc = argc - 1;
-        command.argv = argv + 1;
-        if (command.argc < verbs[i].min || command.argc > verbs[i].max) {
-            fprintf(stderr, "Usage: tare-runtime %s\n", verbs[i].usage);
-            return 1;
-        }
-        status = verbs[i].run(&command, &error);
-        break;
-    }
-    if (status < 0)
-        fprintf(stderr, "tare-runtime: %s\n", error ? error->message : "unknown command");
-    char *texts[] = { command.root, command.bundle, command.console_socket, command.pid_file, command.process_file,
-                      command.user, command.cwd,    command.format,         command.log,      command.log_format };
+    char *texts[] = { command->root, command->bundle, command->console_socket, command->pid_file, command->process_file,
+                      command->user, command->cwd,    command->format,         command->log,      command->log_format };
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(texts[i]);
-    g_strfreev(command.env);
+    g_strfreev(command->env);
+}
+
+static int run_verb(struct command *command, int argc, char **argv, GError **error)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++) {
+        if (strcmp(verbs[i].name, argv[0]) != 0)
+            continue;
+        if (!parse_options(command, false, verbs[i].name, &argc, &argv, error))
+            return -1;
+        bool dashes = argc > 1 && strcmp(argv[1], "--") == 0;
+        command->argc = argc - 1 - dashes;
+        command->argv = argv + 1 + dashes;
+        if (command->argc >= verbs[i].min && command->argc <= verbs[i].max)
+            return verbs[i].run(command, error);
+        error_set(error, TARE_ERROR_INVALID, "Usage: tare-runtime %s", verbs[i].usage);
+        return -1;
+    }
+    error_set(error, TARE_ERROR_INVALID, "unknown command \"%s\"", argv[0]);
+    return -1;
+}
+
+int runtime_command(int argc, char **argv)
+{
+    struct command command = { 0 };
+    g_autoptr(GError) error = NULL;
+    int status = -1;
+    if (parse_options(&command, true, "", &argc, &argv, &error)) {
+        if (!command.root)
+            command.root = g_strdup("/run/tare-runtime");
+        if (argc < 2)
+            status = usage(stderr);
+        else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
+            status = usage(stdout);
+        else
+            status = run_verb(&command, argc - 1, argv + 1, &error);
+    }
+    if (status < 0)
+        fprintf(stderr, "tare-runtime: %s\n", error->message);
+    command_clear(&command);
     return status < 0 ? 1 : status;
 }

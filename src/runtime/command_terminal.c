@@ -64,13 +64,24 @@ static void take_signal(int signals, int pidfd, int master)
         syscall(SYS_pidfd_send_signal, pidfd, (int)info.ssi_signo, NULL, 0);
 }
 
+static void forwarded_signals(sigset_t *ret)
+{
+    sigfillset(ret);
+    sigdelset(ret, SIGTSTP);
+}
+
+void command_hold_signals(void)
+{
+    sigset_t set;
+    forwarded_signals(&set);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 int command_relay(int pidfd, int master)
 {
     struct termios before, raw;
     sigset_t set;
-    sigfillset(&set);
-    sigdelset(&set, SIGTSTP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
+    forwarded_signals(&set);
     g_autofd int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     bool own = master >= 0 && tcgetattr(0, &before) == 0;
     if (own) {

@@ -441,3 +441,5 @@ bool command_send_terminal(const char *console_socket, int master, GError **erro
 /* Relays between our terminal (or streams) and the master, forwards signals, until the process of pidfd ends; its exit status as
  * a shell has it. */
 int command_relay(int pidfd, int master);
+/* Before anything is started whose signals command_relay forwards: one that comes earlier waits for it. */
+void command_hold_signals(void);

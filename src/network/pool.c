@@ -4,6 +4,7 @@
 
 #include "base/fd.h"
 
+#include <sched.h>
 #include <string.h>
 
 struct namespace_pool {
@@ -11,7 +12,7 @@ struct namespace_pool {
     unsigned size;
     GMutex lock;
     GCond changed;
-    GArray *stock; /* of struct ready, with veth */
+    GArray *stocks[2]; /* of struct ready: without and with veth */
     GThread *filler;
     bool stopping;
     unsigned failures;
@@ -39,23 +40,34 @@ static bool make_ready(const char *bridge, bool with_veth, struct ready *ret, GE
     return true;
 }
 
+/* Whether one is missing, and of which kind. */
+static bool is_short(const struct namespace_pool *pool, bool *ret_with_veth)
+{
+    *ret_with_veth = pool->stocks[true]->len < pool->size;
+    /* A host that refuses (no privilege, bridge deleted) is not asked for ever. */
+    return (*ret_with_veth || pool->stocks[false]->len < pool->size) && pool->failures <= 3;
+}
+
 static gpointer fill(gpointer data)
 {
     struct namespace_pool *pool = data;
+    bool with_veth;
+    /* Or it would take the processor from the start that has just taken one. */
+    const struct sched_param no_priority = { 0 };
+    sched_setscheduler(0, SCHED_BATCH, &no_priority);
     g_mutex_lock(&pool->lock);
     while (!pool->stopping) {
-        /* A host that refuses (no privilege, bridge deleted) is not asked for ever. */
-        if (pool->stock->len >= pool->size || pool->failures > 3) {
+        if (!is_short(pool, &with_veth)) {
             g_cond_wait(&pool->changed, &pool->lock);
             continue;
         }
         g_mutex_unlock(&pool->lock);
         struct ready made;
-        bool ok = make_ready(pool->bridge, true, &made, NULL);
+        bool ok = make_ready(pool->bridge, with_veth, &made, NULL);
         g_mutex_lock(&pool->lock);
         pool->failures = ok ? 0 : pool->failures + 1;
         if (ok)
-            g_array_append_val(pool->stock, made);
+            g_array_append_val(pool->stocks[with_veth], made);
     }
     g_mutex_unlock(&pool->lock);
     return NULL;
@@ -68,7 +80,8 @@ struct namespace_pool *namespace_pool_new(const char *bridge, unsigned size)
     pool->size = size;
     g_mutex_init(&pool->lock);
     g_cond_init(&pool->changed);
-    pool->stock = g_array_new(FALSE, TRUE, sizeof(struct ready));
+    for (size_t i = 0; i < G_N_ELEMENTS(pool->stocks); i++)
+        pool->stocks[i] = g_array_new(FALSE, TRUE, sizeof(struct ready));
     if (size > 0)
         pool->filler = g_thread_new("netns-pool", fill, pool);
     return pool;
@@ -85,9 +98,11 @@ void namespace_pool_free(struct namespace_pool *pool)
     if (pool->filler)
         g_thread_join(pool->filler);
     /* The veth goes with its namespace when the last fd does. */
-    for (guint i = 0; i < pool->stock->len; i++)
-        fd_close(g_array_index(pool->stock, struct ready, i).netns_fd);
-    g_array_unref(pool->stock);
+    for (size_t k = 0; k < G_N_ELEMENTS(pool->stocks); k++) {
+        for (guint i = 0; i < pool->stocks[k]->len; i++)
+            fd_close(g_array_index(pool->stocks[k], struct ready, i).netns_fd);
+        g_array_unref(pool->stocks[k]);
+    }
     g_mutex_clear(&pool->lock);
     g_cond_clear(&pool->changed);
     g_free(pool->bridge);
@@ -98,9 +113,10 @@ bool namespace_pool_take(struct namespace_pool *pool, bool with_veth, struct rea
 {
     bool found = false;
     g_mutex_lock(&pool->lock);
-    if (with_veth && pool->stock->len > 0) {
-        *ret = g_array_index(pool->stock, struct ready, pool->stock->len - 1);
-        g_array_set_size(pool->stock, pool->stock->len - 1);
+    GArray *stock = pool->stocks[with_veth];
+    if (stock->len > 0) {
+        *ret = g_array_index(stock, struct ready, stock->len - 1);
+        g_array_set_size(stock, stock->len - 1);
         found = true;
     }
     pool->failures = 0;

@@ -12,7 +12,7 @@
 #define KILL_WAIT_MS 30000
 
 /* The caller holds the operation lock; it does not run. The record goes first: directories without one are swept, one without
- * directories would be a lie. */
+ * directories would be a lie. The directories go last: who waits for the end of a --rm container does not wait for the disk. */
 bool container_destroy_locked(struct container *container, bool volumes, GError **error)
 {
     struct container_manager *manager = container->manager;
@@ -31,10 +31,6 @@ bool container_destroy_locked(struct container *container, bool volumes, GError 
         return false;
     }
     g_autoptr(GError) inner = NULL;
-    if (!dir_remove_tree(manager->containers_fd, container->id, &inner))
-        log_error(inner, "directory of a removed container", "container", container->id, NULL);
-    files_remove_run(container);
-    g_clear_error(&inner);
     /* Most containers have no volume: no statement for those. */
     bool any = false;
     size_t i;
@@ -47,6 +43,10 @@ bool container_destroy_locked(struct container *container, bool volumes, GError 
     table_remove(manager, container);
     container_emit(container, "destroy", NULL);
     waiters_wake(container, true, true);
+    g_clear_error(&inner);
+    if (!dir_remove_tree(manager->containers_fd, container->id, &inner))
+        log_error(inner, "directory of a removed container", "container", container->id, NULL);
+    files_remove_run(container);
     return true;
 }
 

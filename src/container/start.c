@@ -423,10 +423,16 @@ static void word_runtime_error(GError **error, int *ret_exit_code)
 
 static bool run_phases(struct start *start, int *ret_exit_code, GError **error)
 {
+    g_autoptr(GString) times = g_string_new(NULL);
+    gint64 before = g_get_monotonic_time();
     *ret_exit_code = 128;
     for (size_t i = 0; i < G_N_ELEMENTS(phases); i++) {
         GError *inner = NULL;
-        if (phases[i].run(start, &inner))
+        bool ok = phases[i].run(start, &inner);
+        gint64 now = g_get_monotonic_time();
+        g_string_append_printf(times, "%s%s %dus", i ? ", " : "", phases[i].name, (int)(now - before));
+        before = now;
+        if (ok)
             continue;
         if (phases[i].is_runtime)
             word_runtime_error(&inner, ret_exit_code);
@@ -436,6 +442,7 @@ static bool run_phases(struct start *start, int *ret_exit_code, GError **error)
                 phases[k].undo(start);
         return false;
     }
+    log_line(LOG_LEVEL_DEBUG, "started", "container", start->container->id, "phases", times->str, NULL);
     return true;
 }
 

@@ -58,20 +58,6 @@ int mount_erofs(const char *index, const char *const *devices, GError **error)
     return mount;
 }
 
-int mount_empty(GError **error)
-{
-    g_autofd int fs = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
-    if (fs < 0 || syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
-        syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
-        error_set_errno(error, errno, "make an empty directory");
-        return -1;
-    }
-    int mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
-    if (mount < 0)
-        error_set_errno(error, errno, "mount an empty directory");
-    return mount;
-}
-
 /* ---- detached ---- */
 
 static bool detached_mount(struct mount_backend *backend, const struct mount_source *source, struct layer_mount *mount,

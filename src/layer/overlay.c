@@ -177,6 +177,20 @@ static int mount_old(const struct overlay_options *options, GError **error)
 
 /* ---- fsopen(2) ---- */
 
+int mount_empty(GError **error)
+{
+    g_autofd int fs = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+    if (fs < 0 || syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
+        syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+        error_set_errno(error, errno, "make an empty directory");
+        return -1;
+    }
+    int mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
+    if (mount < 0)
+        error_set_errno(error, errno, "mount an empty directory");
+    return mount;
+}
+
 /* 1 and a mount, 0 to be tried with mount(2), -1 error. */
 static int mount_new(const struct overlay_options *options, int *ret_mount, GError **error)
 {

@@ -25,7 +25,8 @@ def send_frame(connection, value, fds=()):
     data = struct.pack("<I", len(data)) + data
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     sent = connection.sendmsg([data], ancillary)
-    connection.sendall(data[sent:])
+    if sent < len(data):  # an empty send fails where the shim has answered and ended meanwhile
+        connection.sendall(data[sent:])
 
 
 def receive_frame(connection):

@@ -68,6 +68,16 @@ static bool is_map(const char *name)
     return name && g_strv_contains(names, name);
 }
 
+/* Templates name Go's fields, answers carry their JSON names: the two differ in these alone. NULL where there is none. */
+static json_t *field_by_go_name(const json_t *value, const char *name)
+{
+    static const char *const names[][2] = { { "APIVersion", "ApiVersion" }, { "ID", "Id" } };
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+        if (strcmp(name, names[i][0]) == 0)
+            return json_object_get(value, names[i][1]);
+    return NULL;
+}
+
 /* value.name; *ret is borrowed. parent: the name that led to value, for what kind of map it is. */
 static bool field_of(struct execution *execution, const struct operand *operand, json_t *value, const char *name,
                      const char *parent, json_t **ret)
@@ -82,6 +92,8 @@ static bool field_of(struct execution *execution, const struct operand *operand,
     if (!json_is_object(value))
         return fail_at(execution, operand, "can't evaluate field %s in type interface {}", name);
     *ret = json_object_get(value, name);
+    if (!*ret)
+        *ret = field_by_go_name(value, name);
     if (*ret || !(execution->flags & TEMPLATE_STRICT))
         return true;
     if (execution->flags & TEMPLATE_ROW)

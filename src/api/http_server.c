@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { STOP_WAIT_S = 10 };
+enum { GRACE_S = 2, STOP_WAIT_S = 8 };
 
 struct http_server *http_server_new(http_handler handler, void *user)
 {
@@ -131,10 +131,35 @@ static void close_listeners(struct http_server *server)
     g_array_set_size(server->listeners, 0);
 }
 
-/* Running requests are cancelled; readers that wait for a client are woken by the end of their connection's input. */
+/* Lock held. Sessions that were taken over are left alone: shims serve them, except those that only we can carry on. */
+static void shut_connections(struct http_server *server, int how)
+{
+    GHashTableIter iter;
+    gpointer item;
+    g_hash_table_iter_init(&iter, server->connections);
+    while (g_hash_table_iter_next(&iter, &item, NULL)) {
+        struct http_connection *connection = item;
+        if (connection->hijacked && connection->hijack_pair >= 0)
+            shutdown(connection->hijack_pair, SHUT_RDWR);
+        else if (!connection->hijacked)
+            shutdown(connection->transport.fd, how);
+    }
+}
+
+/* Lock held. True when no thread is left. */
+static bool wait_for_threads(struct http_server *server, gint64 seconds)
+{
+    gint64 deadline = g_get_monotonic_time() + seconds * G_TIME_SPAN_SECOND;
+    while (server->n_threads > 0)
+        if (!g_cond_wait_until(&server->idle, &server->lock, deadline))
+            break;
+    return server->n_threads == 0;
+}
+
+/* Running requests are cancelled and readers woken by the end of their connection's input, so that answers still go out whole;
+ * then what waits for a client that does not read is cut. */
 static bool stop_connections(struct http_server *server)
 {
-    gint64 deadline = g_get_monotonic_time() + STOP_WAIT_S * G_TIME_SPAN_SECOND;
     GHashTableIter iter;
     gpointer item;
     g_mutex_lock(&server->lock);
@@ -142,18 +167,12 @@ static bool stop_connections(struct http_server *server)
     g_hash_table_iter_init(&iter, server->exchanges);
     while (g_hash_table_iter_next(&iter, &item, NULL))
         cancel_trigger(((struct http_exchange *)item)->cancel);
-    g_hash_table_iter_init(&iter, server->connections);
-    while (g_hash_table_iter_next(&iter, &item, NULL)) {
-        struct http_connection *connection = item;
-        if (connection->hijacked && connection->hijack_pair >= 0)
-            shutdown(connection->hijack_pair, SHUT_RDWR); /* only we can carry these on */
-        else if (!connection->hijacked)
-            shutdown(connection->transport.fd, SHUT_RD);
+    shut_connections(server, SHUT_RD);
+    bool idle = wait_for_threads(server, GRACE_S);
+    if (!idle) {
+        shut_connections(server, SHUT_RDWR);
+        idle = wait_for_threads(server, STOP_WAIT_S);
     }
-    while (server->n_threads > 0)
-        if (!g_cond_wait_until(&server->idle, &server->lock, deadline))
-            break;
-    bool idle = server->n_threads == 0;
     g_mutex_unlock(&server->lock);
     return idle;
 }

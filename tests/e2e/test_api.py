@@ -195,6 +195,20 @@ def test_stop_ends_streams_and_removes_the_socket(new_engine):
     watcher.close()
 
 
+def test_stop_does_not_wait_for_a_client_that_does_not_read(new_engine):
+    engine = new_engine().start()
+    deaf = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.connect(engine.socket)
+    deaf.sendall(b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
+    time.sleep(0.3)
+    begun = time.monotonic()
+    assert engine.stop() == 0
+    assert time.monotonic() - begun < 6
+    assert "requests did not end" not in engine.log
+    deaf.close()
+
+
 def test_pidfile_and_notification(new_engine, tmp_path, monkeypatch):
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listener.bind(str(tmp_path / "notify"))

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-#define EXECS_MAX 10000 /* of one container, finished ones included; the oldest finished one goes first */
+#define EXECS_MAX 10000      /* of one container, finished ones included; the oldest finished one goes first */
+#define EXIT_NOT_STARTED 126 /* what dockerd 20.10 records, whatever kept the command from starting */
 
 struct exec {
     char id[IDENTIFIER_LENGTH + 1];
@@ -235,16 +236,18 @@ void exec_ended(struct container *container, const char *exec_id, int exit_code)
 static void word_error(GError **error, int *ret_exit_code)
 {
     GError *old = *error;
-    *ret_exit_code = 126;
+    *ret_exit_code = EXIT_NOT_STARTED;
     if (g_str_has_prefix(old->message, "unable to find "))
         return;
     const char *prefix = "unable to start container process: ";
     const char *bare = g_str_has_prefix(old->message, prefix) ? old->message + strlen(prefix) : old->message;
-    if (strstr(bare, "executable file not found") || strstr(bare, "no such file or directory"))
-        *ret_exit_code = 127;
     *error = NULL;
-    error_set(error, old->code == TARE_ERROR_INVALID ? TARE_ERROR_INVALID : TARE_ERROR_INTERNAL,
-              "OCI runtime exec failed: exec failed: %s%s: unknown", prefix, bare);
+    /* What the command itself is to blame for is the client's mistake. */
+    bool mistake = old->code == TARE_ERROR_INVALID || strstr(bare, "executable file not found") ||
+                   strstr(bare, "no such file or directory") || strstr(bare, "permission denied") ||
+                   strstr(bare, "is a directory");
+    error_set(error, mistake ? TARE_ERROR_INVALID : TARE_ERROR_INTERNAL, "OCI runtime exec failed: exec failed: %s%s: unknown",
+              prefix, bare);
     g_error_free(old);
 }
 

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define MOUNTS_MAX 1024 /* each is looked for among the others */
+
 #define INVALID(...) error_set(error, TARE_ERROR_INVALID, __VA_ARGS__)
 
 /* path/filepath's Clean for absolute paths: no "//", ".", ".." or trailing "/". */
@@ -253,6 +255,11 @@ static bool add_own(json_t *mounts, size_t n_inherited, json_t *mount, GError **
 {
     size_t index;
     const char *destination = json_get_string(mount, "Destination", "");
+    if (json_array_size(mounts) >= MOUNTS_MAX) {
+        INVALID("too many mounts: at most %d", MOUNTS_MAX);
+        json_decref(mount);
+        return false;
+    }
     if (!find_destination(mounts, destination, &index)) {
         json_array_append_new(mounts, mount);
         return true;
@@ -295,6 +302,8 @@ bool mounts_collect(struct container_manager *manager, const json_t *config, con
             return false;
         }
         g_autofree char *clean = mounts_clean_path(path);
+        if (json_array_size(mounts) >= MOUNTS_MAX)
+            return INVALID("too many mounts: at most %d", MOUNTS_MAX);
         if (!find_destination(mounts, clean, NULL) && !json_object_get(json_get_object(host_config, "Tmpfs"), clean))
             json_array_append_new(mounts, volume_mount(NULL, clean, "", true));
     }

@@ -477,6 +477,17 @@ static void test_exec_and_stop(void **state)
                 "{\"Cmd\":[\"sh\",\"-c\",\"echo $A$B; exit 3\"],\"Env\":[\"B=2\"],\"AttachStdout\":true,\"Tty\":true}", &code);
     assert_string_equal(output, "12\r\n");
     assert_int_equal(code, 3);
+    g_autoptr(json_t) missing = json_loads("{\"Cmd\":[\"nope\"]}", 0, NULL);
+    g_autoptr(json_t) created = NULL;
+    g_autoptr(json_t) ended = NULL;
+    OK(container_exec_create(engine->containers, id, missing, &created, &error));
+    const char *exec_id = json_get_string(created, "Id", "");
+    REFUSED(
+        container_exec_start(engine->containers, exec_id, NULL, -1, NULL, &error), TARE_ERROR_INVALID,
+        "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nope\": executable file not found in "
+        "$PATH: unknown");
+    OK(container_exec_inspect(engine->containers, exec_id, &ended, &error));
+    assert_int_equal(json_get_int(ended, "ExitCode", -1), 126);
     OK(container_pause(engine->containers, id, true, &error));
     g_autofree char *paused = g_strdup_printf("Container %s is already paused", id);
     REFUSED(container_pause(engine->containers, id, true, &error), TARE_ERROR_CONFLICT, paused);

@@ -122,9 +122,12 @@ static void recover_one(struct container *container)
         record_missed_end(container);
     else if (has_socket)
         drop_half_started(container);
-    if (state.status == CONTAINER_REMOVING || state.status == CONTAINER_DEAD) {
+    /* One that removes itself has nobody left who would start it. */
+    g_autoptr(json_t) host_config = container_get_host_config(container);
+    bool removes_itself = json_get_bool(host_config, "AutoRemove", false);
+    if (state.status == CONTAINER_REMOVING || state.status == CONTAINER_DEAD || removes_itself) {
         g_autoptr(GMutexLocker) operation = g_mutex_locker_new(&container->operation);
-        container_destroy_locked(container, false, NULL);
+        container_destroy_locked(container, removes_itself, NULL);
     }
 }
 

@@ -619,6 +619,7 @@ static void test_restart_of_the_engine(void **state)
     g_autofree char *ends = create(
         engine, "ends",
         "{\"Image\":\"bb\",\"Cmd\":[\"sh\",\"-c\",\"sleep 0.3; echo done; exit 5\"],\"HostConfig\":{\"NetworkMode\":\"none\"}}");
+    g_autofree char *never = create(engine, NULL, "{\"Image\":\"bb\",\"Cmd\":[\"true\"],\"HostConfig\":{\"AutoRemove\":true}}");
     OK(container_start(engine->containers, lives, NULL, &error));
     OK(container_start(engine->containers, ends, NULL, &error));
     close_managers(engine);
@@ -626,6 +627,8 @@ static void test_restart_of_the_engine(void **state)
     open_managers(engine);
     g_autoptr(json_t) first = inspect(engine, "lives");
     assert_true(json_get_bool(json_get_object(first, "State"), "Running", false));
+    json_t *gone;
+    assert_false(container_inspect(engine->containers, never, false, 41, &gone, NULL));
     g_autoptr(json_t) second = inspect(engine, "ends");
     assert_int_equal(json_get_int(json_get_object(second, "State"), "ExitCode", -1), 5);
     g_autofree char *output = logs_of(engine, "ends", (struct container_logs_options){ .tail = -1 });

@@ -73,7 +73,7 @@ char *help_command(const char *program, const char *path, const struct cli_comma
 char *help_flags(const struct cli_command *command, int width, const char *config_directory);
 /* "tare run [OPTIONS] IMAGE [COMMAND] [ARG...]" */
 char *help_usage_line(const char *program, const char *path, const struct cli_command *command);
-/* Generated files: `tare completion bash`, and manual pages by scripts/. */
+/* Generated files: `tare completion bash`, and `tare completion man COMMAND…` for manual pages (roff). */
 char *help_bash_completion(const char *program);
 char *help_manual_page(const char *path, const struct cli_command *command);
 

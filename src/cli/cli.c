@@ -223,16 +223,31 @@ static int unknown_in_group(struct cli *cli, const struct cli_found *found, cons
     return word[0] == '-' && word[1] ? 125 : 1;
 }
 
+/* `completion bash`, and `completion man COMMAND…`: what is installed beside the program. */
+static int generate(struct cli *cli, const char *const *words)
+{
+    struct cli_found found = { 0 };
+    g_autofree char *text = NULL;
+    if (strcmp(words[0], "bash") == 0 && !words[1])
+        text = help_bash_completion(cli->program);
+    else if (strcmp(words[0], "man") == 0 && cli_find(words + 1, &found) && found.command)
+        text = help_manual_page(found.path, found.command);
+    g_free(found.path);
+    if (!text) {
+        print_error("%s: completion: bash, or man COMMAND\n", cli->program);
+        return 1;
+    }
+    print("%s", text);
+    return 0;
+}
+
 static int dispatch(struct cli *cli, const char *const *words)
 {
     struct cli_found found;
     if (words[0] && strcmp(words[0], "help") == 0)
         return help_topic(cli, words + 1);
-    if (words[0] && strcmp(words[0], "completion") == 0 && words[1] && strcmp(words[1], "bash") == 0 && !words[2]) {
-        g_autofree char *script = help_bash_completion(cli->program);
-        print("%s", script);
-        return 0;
-    }
+    if (words[0] && strcmp(words[0], "completion") == 0 && words[1])
+        return generate(cli, words + 1);
     bool ok = cli_find(words, &found);
     int status;
     if (!ok)

@@ -68,6 +68,15 @@ GPtrArray *ignore_read(const char *text, gsize length)
     return patterns;
 }
 
+/* The character at text and the bytes it takes; a byte that is no UTF-8 stands for itself. */
+static gunichar char_at(const char *text, gsize *ret_bytes)
+{
+    gunichar c = g_utf8_get_char_validated(text, -1);
+    bool valid = c != (gunichar)-1 && c != (gunichar)-2;
+    *ret_bytes = valid ? (gsize)(g_utf8_next_char(text) - text) : 1;
+    return valid ? c : (unsigned char)*text;
+}
+
 /* Go's filepath.Match refuses what it cannot read. */
 static bool syntax_is_right(const char *pattern)
 {
@@ -85,7 +94,9 @@ static bool syntax_is_right(const char *pattern)
                         c++;
                     if (!*c || *c == '-' || (*c == ']' && c[-1] != '\\'))
                         return false;
-                    c = g_utf8_next_char(c);
+                    gsize n_bytes;
+                    char_at(c, &n_bytes);
+                    c += n_bytes;
                     if (*c != '-')
                         break;
                     if (half == 0)
@@ -209,15 +220,6 @@ void ignore_free(struct ignore *ignore)
         return;
     g_ptr_array_unref(ignore->patterns);
     g_free(ignore);
-}
-
-/* The character at text and the bytes it takes; a byte that is no UTF-8 stands for itself. */
-static gunichar char_at(const char *text, gsize *ret_bytes)
-{
-    gunichar c = g_utf8_get_char_validated(text, -1);
-    bool valid = c != (gunichar)-1 && c != (gunichar)-2;
-    *ret_bytes = valid ? (gsize)(g_utf8_next_char(text) - text) : 1;
-    return valid ? c : (unsigned char)*text;
 }
 
 static bool in_class(const char *class, gunichar wanted)

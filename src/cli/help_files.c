@@ -1,4 +1,4 @@
-/* Bash completion, from the table of commands: words of groups, flags of commands. */
+/* Bash completion and manual pages, from the table of commands. */
 #include "cli/cli-internal.h"
 
 #include <string.h>
@@ -68,5 +68,60 @@ char *help_bash_completion(const char *program)
         "        mapfile -t COMPREPLY < <(compgen -f -- \"$current\")\n"
         "    fi\n}\ncomplete -F _%s %s\n",
         program, program, program, program, program, program, program, program);
+    return g_string_free(out, FALSE);
+}
+
+/* Text for roff: backslashes doubled, no line that begins with a request. */
+static void append_roff(GString *out, const char *text)
+{
+    for (const char *c = text; *c; c++) {
+        if ((*c == '.' || *c == '\'') && (c == text || c[-1] == '\n'))
+            g_string_append(out, "\\&");
+        if (*c == '\\')
+            g_string_append(out, "\\e");
+        else if (*c == '-')
+            g_string_append(out, "\\-");
+        else
+            g_string_append_c(out, *c);
+        if (*c == '\n')
+            g_string_append(out, ".br\n");
+    }
+    g_string_append_c(out, '\n');
+}
+
+static void append_manual_flag(const struct cli_flag *flag, void *user)
+{
+    GString *out = user;
+    if (flag->hidden)
+        return;
+    g_string_append(out, ".TP\n");
+    if (flag->letter)
+        g_string_append_printf(out, "\\fB\\-%c\\fR, ", flag->letter);
+    g_string_append(out, "\\fB\\-\\-");
+    g_auto(GStrv) parts = g_strsplit(flag->name, "-", -1);
+    g_autofree char *name = g_strjoinv("\\-", parts);
+    g_string_append_printf(out, *flag->value ? "%s\\fR \\fI%s\\fR\n" : "%s\\fR\n", name, flag->value);
+    append_roff(out, flag->usage);
+}
+
+char *help_manual_page(const char *path, const struct cli_command *command)
+{
+    GString *out = g_string_new(NULL);
+    g_auto(GStrv) words = g_strsplit(path, " ", -1);
+    g_autofree char *title = g_strjoinv("-", words), *usage = help_usage_line("tare", path, command);
+    g_string_append_printf(out, ".TH TARE\\-%s 1 \"\" \"tare %s\"\n.SH NAME\ntare\\-%s \\- ", title, TARE_VERSION, title);
+    append_roff(out, command->summary);
+    g_string_append(out, ".SH SYNOPSIS\n");
+    append_roff(out, usage);
+    if (command->description) {
+        g_string_append(out, ".SH DESCRIPTION\n");
+        append_roff(out, command->description);
+    }
+    if (command->flags || command->more_flags) {
+        g_string_append(out, ".SH OPTIONS\n");
+        cli_each_flag(command, append_manual_flag, out);
+    }
+    g_string_append(out, ".SH SPELLINGS\n");
+    append_roff(out, command->spellings);
     return g_string_free(out, FALSE);
 }

@@ -18,12 +18,12 @@ static void append_command(GString *out, const struct cli_command *command)
     g_autoptr(GString) flags = g_string_new("--help");
     cli_each_flag(command, append_flag, flags);
     for (char **spelling = spellings; *spelling; spelling++)
-        g_string_append_printf(out, "    ['%s']='%s'\n", *spelling, flags->str);
+        g_string_append_printf(out, "    ['/%s']='%s'\n", *spelling, flags->str);
 }
 
 static void append_words(GString *out, const char *group)
 {
-    g_string_append_printf(out, "    ['%s']='", group);
+    g_string_append_printf(out, "    ['/%s']='", group);
     size_t length = strlen(group);
     for (const struct cli_group *other = cli_groups; other->name; other++)
         if (length == 0 ? !strchr(other->name, ' ') : strncmp(other->name, group, length) == 0 && other->name[length] == ' ')
@@ -47,7 +47,7 @@ char *help_bash_completion(const char *program)
     append_words(out, "");
     for (const struct cli_group *group = cli_groups; group->name; group++)
         append_words(out, group->name);
-    g_string_append_printf(out, ")\ndeclare -gA _%s_flags=(\n    ['']='%s'\n", program, global->str);
+    g_string_append_printf(out, ")\ndeclare -gA _%s_flags=(\n    ['/']='%s'\n", program, global->str);
     for (const struct cli_command *const *table = cli_command_tables; *table; table++)
         for (const struct cli_command *command = *table; command->spellings; command++)
             append_command(out, command);
@@ -58,12 +58,12 @@ char *help_bash_completion(const char *program)
         "    for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
         "        [[ $word == -* ]] && continue\n"
         "        local next=${path:+$path }$word\n"
-        "        if [[ -n ${_%s_words[$next]+x} || -n ${_%s_flags[$next]+x} ]]; then path=$next; else break; fi\n"
+        "        if [[ -n ${_%s_words[/$next]+x} || -n ${_%s_flags[/$next]+x} ]]; then path=$next; else break; fi\n"
         "    done\n"
         "    if [[ $current == -* ]]; then\n"
-        "        mapfile -t COMPREPLY < <(compgen -W \"${_%s_flags[$path]:-}\" -- \"$current\")\n"
-        "    elif [[ -n ${_%s_words[$path]+x} ]]; then\n"
-        "        mapfile -t COMPREPLY < <(compgen -W \"${_%s_words[$path]}\" -- \"$current\")\n"
+        "        mapfile -t COMPREPLY < <(compgen -W \"${_%s_flags[/$path]:-}\" -- \"$current\")\n"
+        "    elif [[ -n ${_%s_words[/$path]+x} ]]; then\n"
+        "        mapfile -t COMPREPLY < <(compgen -W \"${_%s_words[/$path]}\" -- \"$current\")\n"
         "    else\n"
         "        mapfile -t COMPREPLY < <(compgen -f -- \"$current\")\n"
         "    fi\n}\ncomplete -F _%s %s\n",

@@ -86,7 +86,7 @@ bool image_store_tag(struct image_store *store, const struct image *image, const
 bool image_store_remove(struct image_store *store, const char *name, bool force, bool prune_parents, json_t **ret,
                         GError **error);
 
-/* The API's objects; new references. */
+/* The API's objects; new references. api_version is the minor number: 51 for 1.51. */
 bool image_store_inspect(struct image_store *store, const char *name, unsigned api_version, json_t **ret, GError **error);
 bool image_store_summaries(struct image_store *store, bool all, bool digests, const json_t *filters, unsigned api_version,
                            json_t **ret, GError **error);

@@ -26,9 +26,9 @@ static const char *last_comment(const struct image *image)
 /* Members that newer API versions dropped. */
 static void add_dated_members(json_t *object, const struct image *image, unsigned api_version)
 {
-    if (api_version < 144)
+    if (api_version < 44)
         json_object_set_new(object, "VirtualSize", json_integer((json_int_t)image->size));
-    if (api_version < 145) {
+    if (api_version < 45) {
         json_t *container_config = json_get_object(image->config, "container_config");
         json_object_set_new(object, "Container", string_or_empty(image->config, "container"));
         json_object_set_new(object, "ContainerConfig", container_config ? json_deep_copy(container_config) : json_object());

@@ -210,7 +210,7 @@ static json_t *names_array(const GPtrArray *names, const char *none, unsigned ap
         g_autofree char *text = image_name_text(names->pdata[i]);
         json_array_append_new(array, json_string(text));
     }
-    if (names->len == 0 && other_empty && api_version < 143)
+    if (names->len == 0 && other_empty && api_version < 43)
         json_array_append_new(array, json_string(none));
     return array;
 }
@@ -225,7 +225,7 @@ static json_t *summary_object(const struct summary *summary, unsigned api_versio
                                names_array(summary->digests, "<none>@<none>", api_version, dangling), "RepoTags",
                                names_array(summary->tags, "<none>:<none>", api_version, dangling), "SharedSize", -1, "Size",
                                (json_int_t)summary->size);
-    if (api_version < 144)
+    if (api_version < 44)
         json_object_set_new(object, "VirtualSize", json_integer((json_int_t)summary->size));
     return object;
 }

@@ -316,6 +316,8 @@ static void test_automatic_removal(void **state)
     OK(container_wait_finish(waiter, NULL, &result, &error));
     assert_int_equal(json_get_int(result, "StatusCode", -1), 0);
     g_autofree char *directory = g_build_filename(engine->root, "data", "containers", id, NULL);
+    for (int i = 0; i < 200 && access(directory, F_OK) == 0; i++) /* files go after the answer */
+        g_usleep(10000);
     assert_int_equal(access(directory, F_OK), -1);
     OK(volume_list(engine->volumes, NULL, &volumes, &error));
     assert_int_equal(json_array_size(json_object_get(volumes, "Volumes")), 0);

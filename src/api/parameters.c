@@ -194,6 +194,7 @@ bool api_finish_messages(struct api_request *request, bool ok, GError **error)
 
 bool api_send_error(struct api_request *request, const GError *error)
 {
+    g_assert(error);
     json_t *message = json_object(), *detail = json_object();
     json_object_set_new(detail, "message", json_string_lossy(error->message));
     json_object_set_new(message, "errorDetail", detail);

@@ -34,13 +34,13 @@ static inline bool error_false(void)
     return false;
 }
 
-/* Sets an error and is false, so that failing is one statement: return error_set(error, TARE_ERROR_NOT_FOUND, "no such image: %s", name);
- * A macro around the function, so that the compiler sees the constant and knows which paths go on. */
+/* Sets an error and is false, so that failing is one statement: return error_set(error, TARE_ERROR_NOT_FOUND, "no such image:
+ * %s", name); A macro around the function, so that the compiler sees the constant and knows which paths go on. */
 #define error_set(error, code, ...) (error_fill(error, code, __VA_ARGS__), error_false())
 void error_fill(GError **error, enum tare_error code, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
-/* The same from an errno value (positive); the text is "<formatted>: <errno text>". ENOSPC and EDQUOT become TARE_ERROR_NO_SPACE, all
- * else INTERNAL. */
+/* The same from an errno value (positive); the text is "<formatted>: <errno text>". ENOSPC and EDQUOT become TARE_ERROR_NO_SPACE,
+ * all else INTERNAL. */
 #define error_set_errno(error, errnum, ...) (error_fill_errno(error, errnum, __VA_ARGS__), error_false())
 void error_fill_errno(GError **error, int errnum, const char *format, ...) G_GNUC_PRINTF(3, 4);
 

@@ -141,8 +141,8 @@ static int open_component(int dir, const char *name, const struct making *making
     return fd;
 }
 
-/* A link of procfs that the kernel follows by jumping (fd/7, exe, root, ns/…): its text names something of the host, or of us. The plain ones (self,
- * mounts, net) are relative. */
+/* A link of procfs that the kernel follows by jumping (fd/7, exe, root, ns/…): its text names something of the host, or of us.
+ * The plain ones (self, mounts, net) are relative. */
 static bool is_magic(int fd, const char *target)
 {
     struct statfs fs;

@@ -75,8 +75,9 @@ pid_t spawn_program(const struct spawn_options *options, GError **error)
         plan_fds(&actions, options, lifted);
         plan_attributes(&attributes, options);
         const char *const *envp = options->envp ? options->envp : clean_environment;
-        int r = (options->search_path ? posix_spawnp : posix_spawn)(&pid, options->program ? options->program : options->argv[0], &actions, &attributes,
-                                                                    (char *const *)options->argv, (char *const *)envp);
+        int r = (options->search_path ? posix_spawnp : posix_spawn)(&pid, options->program ? options->program : options->argv[0],
+                                                                    &actions, &attributes, (char *const *)options->argv,
+                                                                    (char *const *)envp);
         if (r != 0) {
             error_set_errno(error, r, "execute %s", options->argv[0]);
             pid = -1;

@@ -13,7 +13,7 @@ struct spawn_fd {
 
 struct spawn_options {
     const char *const *argv;    /* NULL-terminated; argv[0] is the path to execute (searched in PATH only when search_path) */
-    const char *program;      /* what to execute, where that is not argv[0] (a path such as /proc/PID/fd/N); or NULL */
+    const char *program;        /* what to execute, where that is not argv[0] (a path such as /proc/PID/fd/N); or NULL */
     const char *const *envp;    /* NULL-terminated; NULL means PATH and LANG=C.UTF-8 alone */
     const struct spawn_fd *fds; /* the child has these and no other; 0, 1, 2 that are not named are /dev/null */
     size_t n_fds;

@@ -84,7 +84,7 @@ static char *tls_file(struct cli *cli, const char *flag, const char *name)
 
 static bool readable(const char *path)
 {
-    return access(path, R_OK) == 0;
+    return path && access(path, R_OK) == 0;
 }
 
 /* --tls, --tlsverify and DOCKER_TLS_VERIFY; files that were not named may be missing, but for the authority when the server is to

@@ -1,4 +1,5 @@
-/* Networks, volumes, contexts, registries and the engine itself: the commands with their options. The texts are the contract with scripts and people: those of docker 28.2. */
+/* Networks, volumes, contexts, registries and the engine itself: the commands with their options. The texts are the contract with
+ * scripts and people: those of docker 28.2. */
 #include "cli/cli-internal.h"
 
 /* clang-format off */

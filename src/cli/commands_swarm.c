@@ -1,4 +1,5 @@
-/* Clusters: known, so that --help and errors are right, and refused: the commands with their options. The texts are the contract with scripts and people: those of docker 28.2. */
+/* Clusters: known, so that --help and errors are right, and refused: the commands with their options. The texts are the contract
+ * with scripts and people: those of docker 28.2. */
 #include "cli/cli-internal.h"
 
 /* clang-format off */

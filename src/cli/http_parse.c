@@ -23,7 +23,7 @@ static gsize head_length(const char *data, gsize length)
 static bool parse_status_line(const char *line, struct http_head *head, int *ret_minor, GError **error)
 {
     guint64 status;
-    bool shaped = g_str_has_prefix(line, "HTTP/1.") && g_ascii_isdigit(line[7]) && line[8] == ' ' && strlen(line) >= 12;
+    bool shaped = line && g_str_has_prefix(line, "HTTP/1.") && g_ascii_isdigit(line[7]) && line[8] == ' ' && strlen(line) >= 12;
     g_autofree char *digits = shaped ? g_strndup(line + 9, 3) : NULL;
     if (!shaped || !parse_uint(digits, 999, &status) || status < 100 || (line[12] && line[12] != ' '))
         return error_set(error, TARE_ERROR_INVALID, "malformed HTTP response \"%.60s\"", line);

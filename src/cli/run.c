@@ -279,7 +279,7 @@ int cmd_container_run(struct cli *cli, const struct options *options, GError **e
         run.id = create(cli, options, run.body, &problem);
         if (run.id)
             status = start_and_follow(&run, error);
-        else if (strstr(problem->message, "Cannot connect to the Docker daemon"))
+        else if (problem && strstr(problem->message, "Cannot connect to the Docker daemon"))
             status = fail(cli, "run", STATUS_RUN, &problem, error);
         else
             status = fail(cli, "run", status_of(problem), &problem, error);

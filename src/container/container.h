@@ -123,7 +123,7 @@ struct container_commit_options {
     const char *created_by; /* history text; NULL: the container's command */
     gint64 clamp_mtime;     /* -1: none */
     bool pause;
-    bool intermediate;           /* of a build's step: see struct image_new_options */
+    bool intermediate; /* of a build's step: see struct image_new_options */
 };
 bool container_commit(struct container_manager *manager, const char *container, const struct container_commit_options *options,
                       struct image **ret, GError **error);

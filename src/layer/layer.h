@@ -1,7 +1,8 @@
-/* The layer store: layers kept as their tar beside a small EROFS index (docs/FORMAT.md), ingested in three stages, mounted without unpacking.
+/* The layer store: layers kept as their tar beside a small EROFS index (docs/FORMAT.md), ingested in three stages, mounted
+ * without unpacking.
  *
- * A layer is named by its diff id ("sha256:" and 64 digits), the digest of its uncompressed tar. All functions may be called from any thread; those that take a
- * cancel return TARE_ERROR_CANCELLED soon after it is set and leave nothing behind. */
+ * A layer is named by its diff id ("sha256:" and 64 digits), the digest of its uncompressed tar. All functions may be called from
+ * any thread; those that take a cancel return TARE_ERROR_CANCELLED soon after it is set and leave nothing behind. */
 #pragma once
 
 #include "base/cancel.h"
@@ -50,11 +51,15 @@ struct layer_ingest_options {
     void (*progress)(void *user, guint64 bytes_read); /* of the source; may be NULL; called at most ten times a second */
     void *user;
 };
-/* Reads the source to its end (plain tar or gzip, zstd, xz, bzip2 by content, several members), stores tar and index. A layer that is there already is success. */
-bool layer_store_ingest(struct layer_store *store, struct byte_source *source, const struct layer_ingest_options *options, struct layer_info *ret, GError **error);
+/* Reads the source to its end (plain tar or gzip, zstd, xz, bzip2 by content, several members), stores tar and index. A layer
+ * that is there already is success. */
+bool layer_store_ingest(struct layer_store *store, struct byte_source *source, const struct layer_ingest_options *options,
+                        struct layer_info *ret, GError **error);
 
-/* Decompresses through a confined worker, without storing: for archives (load, contexts that are a text). Sniffs; plain bytes pass. */
-bool layer_decode(struct layer_store *store, struct byte_source *source, struct byte_sink *sink, guint64 max_bytes, struct cancel *cancel, GError **error);
+/* Decompresses through a confined worker, without storing: for archives (load, contexts that are a text). Sniffs; plain bytes
+ * pass. */
+bool layer_decode(struct layer_store *store, struct byte_source *source, struct byte_sink *sink, guint64 max_bytes,
+                  struct cancel *cancel, GError **error);
 
 /* ---- drafts: a layer whose tar we write ourselves (COPY, ADD, commit) ---- */
 struct layer_draft;
@@ -64,13 +69,15 @@ struct tar_writer *layer_draft_writer(struct layer_draft *draft);
 bool layer_draft_commit(struct layer_draft *draft, struct layer_info *ret, GError **error);
 void layer_draft_discard(struct layer_draft *draft);
 
-/* Seals an overlay's upper directory into a canonical layer: one sorted walk; char 0:0 and opaque directories become .wh. entries; times cut to seconds. */
+/* Seals an overlay's upper directory into a canonical layer: one sorted walk; char 0:0 and opaque directories become .wh.
+ * entries; times cut to seconds. */
 struct layer_seal_options {
-    gint64 clamp_mtime;           /* seconds; later times become this; < 0: no clamp */
-    const char *const *exclude;   /* paths (no leading "/") left out with all below: mount points; may be NULL */
+    gint64 clamp_mtime;         /* seconds; later times become this; < 0: no clamp */
+    const char *const *exclude; /* paths (no leading "/") left out with all below: mount points; may be NULL */
     struct cancel *cancel;
 };
-bool layer_store_seal(struct layer_store *store, int upper_fd, const struct layer_seal_options *options, struct layer_info *ret, GError **error);
+bool layer_store_seal(struct layer_store *store, int upper_fd, const struct layer_seal_options *options, struct layer_info *ret,
+                      GError **error);
 
 /* ---- chains: layers in order, lowest first ---- */
 /* Makes the fix-up index of each prefix of the chain that needs one; call when an image is registered, before it is visible. */
@@ -82,9 +89,11 @@ void layer_chain_id(const char *const *diff_ids, char ret[72]);
 struct layer_stack;
 bool layer_stack_acquire(struct layer_store *store, const char *const *diff_ids, struct layer_stack **ret, GError **error);
 void layer_stack_release(struct layer_stack *stack);
-/* Mount (or directory) fds for overlayfs, topmost first, as "lowerdir+" wants them; valid while the stack is held. Never empty: an empty chain has one empty directory. */
+/* Mount (or directory) fds for overlayfs, topmost first, as "lowerdir+" wants them; valid while the stack is held. Never empty:
+ * an empty chain has one empty directory. */
 size_t layer_stack_fds(const struct layer_stack *stack, const int **ret);
-/* For modes without detached mounts in overlayfs: the paths of the same (namespace fd to enter in *ret_namespace, or -1; ret_namespace may be NULL). NULL in DETACHED mode. */
+/* For modes without detached mounts in overlayfs: the paths of the same (namespace fd to enter in *ret_namespace, or -1;
+ * ret_namespace may be NULL). NULL in DETACHED mode. */
 const char *const *layer_stack_paths(const struct layer_stack *stack, int *ret_namespace);
 
 /* ---- overlay: used by tared and by shims ---- */
@@ -96,7 +105,8 @@ struct overlay_options {
     bool is_volatile;               /* no sync at unmount */
     bool no_xino;                   /* 32-bit images */
 };
-/* A detached overlay mount (fsmount) or -1 and error. Verifies that it is writable where an upper was given: overlayfs falls back silently. */
+/* A detached overlay mount (fsmount) or -1 and error. Verifies that it is writable where an upper was given: overlayfs falls back
+ * silently. */
 int overlay_mount(const struct overlay_options *options, GError **error);
 /* A read-only detached mount of a chain, to read files in an image; close it when done. For an empty chain an empty directory. */
 int layer_stack_mount(struct layer_stack *stack, GError **error);
@@ -107,7 +117,8 @@ bool layer_store_has(struct layer_store *store, const char *diff_id);
 bool layer_store_info(struct layer_store *store, const char *diff_id, struct layer_info *ret, GError **error);
 /* The tar, read-only, position 0, for save and push. */
 int layer_store_open_tar(struct layer_store *store, const char *diff_id, GError **error);
-/* Hashes the tar again and checks the index, which is made anew where it is damaged or missing; a bad tar is an error of code INVALID. */
+/* Hashes the tar again and checks the index, which is made anew where it is damaged or missing; a bad tar is an error of code
+ * INVALID. */
 bool layer_store_verify(struct layer_store *store, const char *diff_id, GError **error);
 /* fdatasync of tar and index; after it the layer may be marked durable. */
 bool layer_store_make_durable(struct layer_store *store, const char *diff_id, GError **error);

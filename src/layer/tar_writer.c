@@ -44,7 +44,7 @@ static bool put(struct tar_writer *writer, const void *data, gsize length, GErro
 
 static bool put_padding(struct tar_writer *writer, guint64 length, GError **error)
 {
-    static const char zeros[TAR_BLOCK];
+    static const char zeros[2 * TAR_BLOCK];
     return length == 0 || put(writer, zeros, (gsize)length, error);
 }
 
@@ -392,5 +392,5 @@ bool tar_writer_finish(struct tar_writer *writer, GError **error)
 {
     if (writer->left > 0)
         return error_set(error, TARE_ERROR_INTERNAL, "tar ends before the content of the last entry is complete");
-    return put_padding(writer, TAR_BLOCK, error) && put_padding(writer, TAR_BLOCK, error);
+    return put_padding(writer, 2 * TAR_BLOCK, error);
 }

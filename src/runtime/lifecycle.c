@@ -26,6 +26,8 @@ bool runtime_kill(struct runtime_container *container, int signal, bool all, GEr
 
 bool runtime_pause(struct runtime_container *container, bool paused, GError **error)
 {
+    if (!container->cgroup)
+        return error_set(error, TARE_ERROR_UNAVAILABLE, "container %s has no cgroup to freeze", container->id);
     if (!container->cgroup->backend->freeze(container->cgroup, paused, error))
         return false;
     container->paused = paused;

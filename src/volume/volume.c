@@ -204,8 +204,8 @@ static bool ensure_volume(struct volume_manager *manager, const char *name, bool
     *ret_created = !present;
     if (present)
         return true;
-    g_autofree char *labels_text = labels && json_is_object(labels) ? json_text(labels) : NULL;
-    g_autofree char *options_text = options && json_is_object(options) ? json_text(options) : NULL;
+    g_autofree char *labels_text = json_is_object(labels) ? json_text(labels) : NULL;
+    g_autofree char *options_text = json_is_object(options) ? json_text(options) : NULL;
     if (!make_directories(manager, name, error))
         return g_prefix_error(error, "create %s: ", name), false;
     if (!database_run(manager->database, error,

@@ -158,7 +158,8 @@ static void paths_stay_inside(bool force_walk)
     assert_int_equal(root_open(root, "magic/0", O_RDONLY, 0), -1);
     assert_int_equal(errno, ENOENT);
     /* Where procfs is inside the root its magic links lead nowhere, its plain ones do. */
-    g_autofd int host = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), plain = root_open(host, "/proc/self/fd", O_PATH | O_DIRECTORY, 0);
+    g_autofd int host = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC),
+                 plain = root_open(host, "/proc/self/fd", O_PATH | O_DIRECTORY, 0);
     g_autofree char *own = g_strdup_printf("/proc/self/fd/%d", root);
     assert_true(plain >= 0);
     assert_int_equal(root_open(host, own, O_PATH | O_DIRECTORY, 0), -1);

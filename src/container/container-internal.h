@@ -93,6 +93,7 @@ struct container_manager {
     int init_layer_fd; /* the directory of mount points that lies under every image */
     char *init_layer_path;
     int shim_fd; /* sealed memfd of the shim program */
+    struct spares *spares;
 
     GMutex table_lock;
     GHashTable *by_id;   /* id → struct container * (a reference) */
@@ -121,6 +122,12 @@ bool record_save_host_config(struct container *container, GError **error);
 bool record_save_name(struct container_manager *manager, const char *id, const char *name, GError **error);
 bool record_delete(struct container_manager *manager, const char *id, GError **error);
 bool records_load(struct container_manager *manager, GError **error);
+
+/* ---- spares.c: shims in waiting ---- */
+void spares_open(struct container_manager *manager, unsigned size); /* size 0: none */
+void spares_close(struct container_manager *manager);
+/* Hands these fds (3, 4, 5, 6 … of a shim's start) to one: its pid, or -1 where there is none. */
+pid_t spares_use(struct container_manager *manager, const char *id, const int *fds, size_t n_fds);
 
 /* ---- table.c ---- */
 struct container *container_new(struct container_manager *manager);
@@ -257,8 +264,9 @@ void monitor_close(struct container_manager *manager);
 void monitor_watch(struct container *container, int fd);
 /* The container is not running any more: records, events, network, waiters; removes it where it is --rm. */
 void container_ended(struct container *container, int exit_code, gint64 finished_at, bool oom_killed, const char *error_text);
-/* Waits for a shim that is our child, whenever it ends. */
-void monitor_reap(struct container_manager *manager, pid_t pid);
+/* Waits for a shim that is our child, whenever it ends. remove_directories: the container is gone, and its directories go when the
+ * shim does not hold them any more. */
+void monitor_reap(struct container *container, pid_t pid, bool remove_directories);
 void waiters_wake(struct container *container, bool exited, bool removed);
 
 /* ---- wait.c, life.c ---- */
@@ -270,6 +278,9 @@ bool container_call(struct container *container, const json_t *request, json_t *
 
 /* ---- remove.c ---- */
 bool container_destroy_locked(struct container *container, bool volumes, GError **error);
+/* The two halves of it: all but the directories, and those. */
+bool container_forget_locked(struct container *container, bool volumes, GError **error);
+void container_remove_directories(struct container *container);
 
 /* ---- attach.c ---- */
 int pipe2_cloexec(int ends[2], GError **error);

@@ -135,6 +135,7 @@ bool container_manager_open(const struct container_manager_options *options, str
         container_manager_close(manager);
         return false;
     }
+    spares_open(manager, options->n_spares);
     image_store_set_user_check(manager->images, container_image_users, manager);
     *ret = manager;
     return true;
@@ -162,6 +163,7 @@ void container_manager_close(struct container_manager *manager)
         return;
     if (manager->starter)
         g_thread_join(manager->starter);
+    spares_close(manager);
     monitor_close(manager);
     remove_cgroup_parent(manager);
     image_store_set_user_check(manager->images, NULL, NULL);

@@ -25,7 +25,7 @@ struct watch {
     enum watch_kind kind;
     int fd; /* a subscription, or the pidfd of a shim that is our child */
     pid_t pid;
-    struct container *container; /* of a subscription */
+    struct container *container; /* of a subscription; of a shim: whose directories are to be removed after its end */
     struct frame_parser parser;
     bool ended; /* the exit has been reported: what follows is the end of the connection */
 };
@@ -42,6 +42,7 @@ struct monitor {
 /* What a worker needs to know of an end. */
 struct end {
     struct container *container;
+    bool only_directories; /* all else has been done */
     int exit_code;
     gint64 finished_at;
     bool oom_killed;
@@ -82,7 +83,10 @@ static bool add_watch(struct monitor *monitor, struct watch *watch)
 static void work_on_end(gpointer data, gpointer user)
 {
     struct end *end = data;
-    container_ended(end->container, end->exit_code, end->finished_at, end->oom_killed, end->error_text);
+    if (end->only_directories)
+        container_remove_directories(end->container);
+    else
+        container_ended(end->container, end->exit_code, end->finished_at, end->oom_killed, end->error_text);
     container_unref(end->container);
     g_free(end->error_text);
     g_free(end);
@@ -98,6 +102,19 @@ static void push_end(struct watch *watch, int exit_code, gint64 finished_at, boo
     end->oom_killed = oom_killed;
     end->error_text = g_strdup(error_text);
     g_thread_pool_push(watch->container->manager->monitor->workers, end, NULL);
+}
+
+static void on_shim_end(struct monitor *monitor, struct watch *watch)
+{
+    spawn_wait(watch->pid);
+    if (watch->container) {
+        struct end *end = g_new0(struct end, 1);
+        end->container = container_ref(watch->container);
+        end->only_directories = true;
+        g_thread_pool_push(monitor->workers, end, NULL);
+    }
+    forget(monitor, watch);
+    watch_free(watch);
 }
 
 static void emit_die(struct container *container, int exit_code)
@@ -236,13 +253,10 @@ static void *run(void *user)
             struct watch *watch = events[i].data.ptr;
             if (!watch)
                 continue;
-            if (watch->kind == WATCH_SHIM) {
+            if (watch->kind == WATCH_SHIM)
                 on_readable(monitor, watch);
-            } else {
-                spawn_wait(watch->pid);
-                forget(monitor, watch);
-                watch_free(watch);
-            }
+            else
+                on_shim_end(monitor, watch);
         }
     }
     return NULL;
@@ -261,20 +275,25 @@ void monitor_watch(struct container *container, int fd)
     }
 }
 
-void monitor_reap(struct container_manager *manager, pid_t pid)
+void monitor_reap(struct container *container, pid_t pid, bool remove_directories)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0) {
         spawn_wait(pid);
+        if (remove_directories)
+            container_remove_directories(container);
         return;
     }
     struct watch *watch = g_new0(struct watch, 1);
     watch->kind = WATCH_PROCESS;
     watch->fd = fd;
     watch->pid = pid;
+    watch->container = remove_directories ? container_ref(container) : NULL;
     frame_parser_init(&watch->parser);
-    if (!add_watch(manager->monitor, watch)) {
+    if (!add_watch(container->manager->monitor, watch)) {
         spawn_wait(pid);
+        if (remove_directories)
+            container_remove_directories(container);
         watch_free(watch);
     }
 }
@@ -316,6 +335,9 @@ void monitor_close(struct container_manager *manager)
     g_hash_table_iter_init(&iter, monitor->watches);
     while (g_hash_table_iter_next(&iter, &watch, NULL)) {
         g_hash_table_iter_remove(&iter);
+        struct watch *shim = watch;
+        if (shim->kind == WATCH_PROCESS && shim->container)
+            container_remove_directories(shim->container);
         watch_free(watch);
     }
     g_hash_table_unref(monitor->watches);
@@ -348,8 +370,6 @@ void container_ended(struct container *container, int exit_code, gint64 finished
     container->shim_pid = 0;
     bool auto_remove = json_get_bool(container->host_config, "AutoRemove", false) && !container->restarting_by_user;
     g_mutex_unlock(&container->lock);
-    if (shim_pid)
-        monitor_reap(manager, shim_pid);
     if (was_running) {
         if (!was_restarting)
             emit_die(container, exit_code);
@@ -364,6 +384,12 @@ void container_ended(struct container *container, int exit_code, gint64 finished
         record_save_state(container, NULL);
     waiters_wake(container, true, false);
     g_autoptr(GError) error = NULL;
-    if (auto_remove && !container_destroy_locked(container, true, &error))
+    bool removed = auto_remove && container_forget_locked(container, true, &error);
+    if (auto_remove && !removed)
         log_error(error, "automatic removal", "container", container->id, NULL);
+    /* Its directories are the overlay's until the shim has let go of it: removing them before keeps both busy. */
+    if (shim_pid)
+        monitor_reap(container, shim_pid, removed);
+    else if (removed)
+        container_remove_directories(container);
 }

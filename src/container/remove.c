@@ -12,8 +12,8 @@
 #define KILL_WAIT_MS 30000
 
 /* The caller holds the operation lock; it does not run. The record goes first: directories without one are swept, one without
- * directories would be a lie. The directories go last: who waits for the end of a --rm container does not wait for the disk. */
-bool container_destroy_locked(struct container *container, bool volumes, GError **error)
+ * directories would be a lie. The directories are left to the caller. */
+bool container_forget_locked(struct container *container, bool volumes, GError **error)
 {
     struct container_manager *manager = container->manager;
     g_mutex_lock(&container->lock);
@@ -43,10 +43,22 @@ bool container_destroy_locked(struct container *container, bool volumes, GError 
     table_remove(manager, container);
     container_emit(container, "destroy", NULL);
     waiters_wake(container, true, true);
-    g_clear_error(&inner);
-    if (!dir_remove_tree(manager->containers_fd, container->id, &inner))
-        log_error(inner, "directory of a removed container", "container", container->id, NULL);
+    return true;
+}
+
+void container_remove_directories(struct container *container)
+{
+    g_autoptr(GError) error = NULL;
+    if (!dir_remove_tree(container->manager->containers_fd, container->id, &error))
+        log_error(error, "directory of a removed container", "container", container->id, NULL);
     files_remove_run(container);
+}
+
+bool container_destroy_locked(struct container *container, bool volumes, GError **error)
+{
+    if (!container_forget_locked(container, volumes, error))
+        return false;
+    container_remove_directories(container);
     return true;
 }
 

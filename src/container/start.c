@@ -251,8 +251,20 @@ static json_t *shim_configuration(struct start *start, GError **error)
     return configuration;
 }
 
+static pid_t use_spare(struct start *start, int configuration, int listener, int ready)
+{
+    const int fixed[] = { configuration, listener, ready };
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+    g_array_append_vals(fds, fixed, G_N_ELEMENTS(fixed));
+    g_array_append_vals(fds, start->fds->data, start->fds->len);
+    return spares_use(start->manager, start->container->id, (const int *)(const void *)fds->data, fds->len);
+}
+
 static pid_t execute_shim(struct start *start, int configuration, int listener, int ready, GError **error)
 {
+    pid_t spare = use_spare(start, configuration, listener, ready);
+    if (spare > 0)
+        return spare;
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(struct spawn_fd));
     const struct spawn_fd fixed[] = { { STDERR_FILENO, STDERR_FILENO }, { configuration, 3 }, { listener, 4 }, { ready, 5 } };
     g_array_append_vals(fds, fixed, G_N_ELEMENTS(fixed));

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define CGROUP_ROOT "/sys/fs/cgroup"
-enum { NETWORK_POOL = 4 };
+enum { NETWORK_POOL = 4, SPARE_SHIMS = 3 };
 
 /* Two engines on one root would destroy each other's state; the lock lives as long as the fd, so that nothing stale remains after
  * a crash. */
@@ -206,6 +206,7 @@ static bool open_containers(struct engine *engine, GError **error)
         .default_ulimits = limits,
         .default_shm_size = options->default_shm_size,
         .log_config = log,
+        .n_spares = SPARE_SHIMS,
     };
     return container_manager_open(&containers, &engine->containers, error);
 }

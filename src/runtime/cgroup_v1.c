@@ -31,6 +31,8 @@ static bool v1_create(struct cgroup *cgroup, GError **error)
 {
     for (size_t i = 0; i < cgroup->n_hierarchies; i++) {
         struct cgroup_hierarchy *each = &cgroup->hierarchies[i];
+        if (each->fd >= 0 || (each->unified && cgroup->without_unified))
+            continue;
         if (each->unified) {
             if (!cgroup_v2_make(each, cgroup->path, error))
                 return false;

@@ -95,15 +95,47 @@ bool launch_init(struct launch *launch, const struct plan_process *process, int 
     return true;
 }
 
-static long clone_child(int flags, int cgroup_fd, int *ret_pidfd)
+static void run_child(void *user)
+{
+    struct launch *launch = user;
+    close(launch->channel);
+    launch->run(&launch->child);
+}
+
+static long clone_child(struct launch *launch, int flags, int cgroup_fd, struct cgroup *parked)
 {
     struct clone_args args = {
         .flags = (guint64)(unsigned)flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
-        .pidfd = (guint64)(guintptr)ret_pidfd,
+        .pidfd = (guint64)(guintptr)&launch->pidfd,
         .exit_signal = SIGCHLD,
         .cgroup = cgroup_fd >= 0 ? (guint64)cgroup_fd : 0,
     };
-    return syscall(SYS_clone3, &args, sizeof args);
+    if (parked)
+        return cgroup_parked_clone(parked, &args, run_child, launch);
+    long pid = syscall(SYS_clone3, &args, sizeof args);
+    if (pid == 0)
+        run_child(launch);
+    return pid < 0 ? -errno : pid;
+}
+
+/* The quickest way first. */
+static long clone_somehow(struct launch *launch, int flags, struct cgroup *cgroup, int cgroup_fd, bool use_parked,
+                          struct launch_birth *ret_birth)
+{
+    long pid = -ESRCH;
+    if (use_parked) {
+        *ret_birth = (struct launch_birth){ .in_unified = cgroup_fd >= 0, .in_others = true };
+        pid = clone_child(launch, flags, cgroup_fd, cgroup);
+    }
+    if (pid < 0 && cgroup_fd >= 0) {
+        *ret_birth = (struct launch_birth){ .in_unified = true };
+        pid = clone_child(launch, flags, cgroup_fd, NULL);
+    }
+    if (pid < 0) {
+        *ret_birth = (struct launch_birth){ 0 };
+        pid = clone_child(launch, flags, -1, NULL);
+    }
+    return pid;
 }
 
 static int unified_fd(const struct cgroup *cgroup)
@@ -114,8 +146,8 @@ static int unified_fd(const struct cgroup *cgroup)
     return -1;
 }
 
-bool launch_clone(struct launch *launch, int flags, const struct cgroup *cgroup, int pid_namespace, void (*run)(struct child *),
-                  bool *ret_born_in_unified, GError **error)
+bool launch_clone(struct launch *launch, int flags, struct cgroup *cgroup, int pid_namespace, void (*run)(struct child *),
+                  struct launch_birth *ret_birth, GError **error)
 {
     g_autofd int own = -1, own_network = -1;
     int cgroup_fd = unified_fd(cgroup);
@@ -134,26 +166,18 @@ bool launch_clone(struct launch *launch, int flags, const struct cgroup *cgroup,
     /* From its first moment the child may not be traced from within a pid namespace that it shares with others. */
     int dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    long pid = clone_child(flags, cgroup_fd, &launch->pidfd);
-    if (pid < 0 && cgroup_fd >= 0) {
-        cgroup_fd = -1;
-        pid = clone_child(flags, -1, &launch->pidfd);
-    }
-    if (pid == 0) {
-        close(launch->channel);
-        run(&launch->child);
-    }
-    int saved = errno;
+    launch->run = run;
+    /* A parked process is not in the namespace that we have joined. */
+    long pid = clone_somehow(launch, flags, cgroup, cgroup_fd, cgroup && cgroup->parked && own < 0, ret_birth);
     if (dumpable == 1)
         prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     if (own >= 0 && setns(own, CLONE_NEWPID) < 0)
         g_error("cannot return to our own pid namespace: %s",
                 g_strerror(errno)); /* every later child would be born in a container */
     if (pid < 0)
-        return error_set_errno(error, saved, "clone");
+        return error_set_errno(error, (int)-pid, "clone");
     launch->pid = (pid_t)pid;
     fd_clear(&launch->child.channel);
-    *ret_born_in_unified = cgroup_fd >= 0;
     return true;
 }
 

@@ -230,6 +230,8 @@ struct cgroup {
     size_t n_hierarchies;
     int oom_fd, oom_control_fd;
     guint64 oom_seen;
+    struct parked *parked; /* slot.c: a process that stands in all hierarchies but the unified one, or NULL */
+    bool without_unified;  /* create leaves that one out */
 };
 /* mountinfo is the text of /proc/self/mountinfo (pure); true v2 when no v1 controller is mounted. */
 bool cgroup_parse_mountinfo(const char *mountinfo, struct cgroup *out, GError **error);
@@ -259,6 +261,15 @@ bool cgroup_kill(struct cgroup *cgroup, int signal, GError **error);
 GArray *cgroup_pids(struct cgroup *cgroup); /* of pid_t, recursively */
 bool cgroup_remove(struct cgroup *cgroup, GError **error);
 void cgroup_free(struct cgroup *cgroup);
+
+/* ---- slot.c ---- */
+struct clone_args;
+/* clone3 as the parked process does it: the child is ours, and born where that one stands. Its pid or negative errno; the parked
+ * process is gone afterwards. The child calls run, which does not return. */
+long cgroup_parked_clone(struct cgroup *cgroup, const struct clone_args *args, void (*run)(void *user), void *user);
+void cgroup_parked_discard(struct cgroup *cgroup);
+/* Its cgroups under their new path, or NULL where that is not beside the old one. */
+struct cgroup *runtime_slot_take(struct runtime_slot *slot, const char *path);
 
 /* device_filter.c: rules (the last that matches wins, nothing matching is refused) as a BPF_PROG_TYPE_CGROUP_DEVICE program; of
  * struct bpf_insn. */
@@ -412,11 +423,16 @@ struct launch {
     char **environment, **arguments; /* owned */
     struct runtime_user user;
     int null;
+    void (*run)(struct child *); /* what the child does */
+};
+/* The cgroups that the child was born in: it need not enter them. */
+struct launch_birth {
+    bool in_unified, in_others;
 };
 bool launch_init(struct launch *launch, const struct plan_process *process, int root_fd, const int stdio[3], GError **error);
 /* Clones; in the child it runs run and never returns. pid_namespace: fd of one to be born in, or -1. */
-bool launch_clone(struct launch *launch, int flags, const struct cgroup *cgroup, int pid_namespace, void (*run)(struct child *),
-                  bool *ret_born_in_unified, GError **error);
+bool launch_clone(struct launch *launch, int flags, struct cgroup *cgroup, int pid_namespace, void (*run)(struct child *),
+                  struct launch_birth *ret_birth, GError **error);
 /* Reads frames until one of this type; a failure frame or end of file is the error. */
 bool launch_await(struct launch *launch, enum frame_type type, int fds[2], GError **error);
 /* Kills and reaps the child of a launch that failed, closes everything. */

@@ -14,8 +14,7 @@ static bool mount_read_only(struct container *container, struct container_root *
 {
     struct container_manager *manager = container->manager;
     const int *stack_fds;
-    int namespace_fd;
-    const char *const *stack_paths = layer_stack_paths(root->stack, &namespace_fd);
+    const char *const *stack_paths = layer_stack_paths(root->stack, NULL);
     size_t n = layer_stack_fds(root->stack, &stack_fds);
     g_autofree char *name = g_strdup_printf("%s/upper", container->id);
     g_autofree char *upper_path = g_build_filename(manager->containers_dir, name, NULL);
@@ -37,7 +36,7 @@ static bool mount_read_only(struct container *container, struct container_root *
         .n_lower_fds = stack_paths ? 0 : fds->len,
         .lower_paths = stack_paths ? (const char *const *)paths->pdata : NULL,
     };
-    root->fd = overlay_mount(&options, error);
+    root->fd = layer_stack_overlay(root->stack, &options, error);
     return root->fd >= 0;
 }
 
@@ -48,8 +47,7 @@ static bool mount_writable(struct container *container, struct container_root *r
     g_autofree char *upper = g_build_filename(state_dir, "upper", NULL);
     g_autofree char *work = g_build_filename(state_dir, "work", NULL);
     const int *stack_fds;
-    int namespace_fd;
-    const char *const *stack_paths = layer_stack_paths(root->stack, &namespace_fd);
+    const char *const *stack_paths = layer_stack_paths(root->stack, NULL);
     size_t n = layer_stack_fds(root->stack, &stack_fds);
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
     g_autoptr(GPtrArray) paths = g_ptr_array_new();
@@ -69,7 +67,7 @@ static bool mount_writable(struct container *container, struct container_root *r
         .work = work,
         .is_volatile = container->is_volatile,
     };
-    root->fd = overlay_mount(&options, error);
+    root->fd = layer_stack_overlay(root->stack, &options, error);
     return root->fd >= 0;
 }
 

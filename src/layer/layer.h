@@ -108,6 +108,8 @@ struct overlay_options {
 /* A detached overlay mount (fsmount) or -1 and error. Verifies that it is writable where an upper was given: overlayfs falls back
  * silently. */
 int overlay_mount(const struct overlay_options *options, GError **error);
+/* The same where the paths of the stack mean something, wherever its backend keeps them: for options that name its layers. */
+int layer_stack_overlay(struct layer_stack *stack, const struct overlay_options *options, GError **error);
 /* A read-only detached mount of a chain, to read files in an image; close it when done. For an empty chain an empty directory. */
 int layer_stack_mount(struct layer_stack *stack, GError **error);
 

@@ -238,21 +238,19 @@ static char *join(const char *directory, const char *name)
     return directory[0] ? g_strconcat(directory, "/", name, NULL) : g_strdup(name);
 }
 
-static bool write_whiteout(struct seal *seal, const char *directory, const char *name, const struct stat *st, GError **error)
+/* A deletion has no owner and no time that anyone could see: with those of its device the same step would never give the same
+ * layer. */
+static bool write_whiteout(struct seal *seal, const char *directory, const char *name, GError **error)
 {
-    struct tar_entry entry = { .path = join(directory, name) };
-    fill_from_stat(seal, st, &entry);
-    entry.mode = S_IFREG | 0600;
-    entry.major = entry.minor = 0;
+    struct tar_entry entry = { .path = join(directory, name), .mode = S_IFREG | 0600 };
     bool ok = tar_writer_entry(seal->writer, &entry, error);
     tar_entry_clear(&entry);
     return ok;
 }
 
-static bool write_directory(struct seal *seal, int dir, const char *name, const struct stat *st, struct tar_entry *entry,
-                            bool opaque, GError **error)
+static bool write_directory(struct seal *seal, int dir, const char *name, struct tar_entry *entry, bool opaque, GError **error)
 {
-    if (!tar_writer_entry(seal->writer, entry, error) || (opaque && !write_whiteout(seal, entry->path, OPAQUE_NAME, st, error)))
+    if (!tar_writer_entry(seal->writer, entry, error) || (opaque && !write_whiteout(seal, entry->path, OPAQUE_NAME, error)))
         return false;
     int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
@@ -299,7 +297,7 @@ static bool write_by_type(struct seal *seal, int dir, const char *name, const st
     if (!read_xattrs(dir, name, entry, &opaque, error))
         return false;
     if (S_ISDIR(st->st_mode))
-        return write_directory(seal, dir, name, st, entry, opaque, error);
+        return write_directory(seal, dir, name, entry, opaque, error);
     if (S_ISREG(st->st_mode))
         return write_file(seal, dir, name, entry, error);
     if (S_ISLNK(st->st_mode) && !read_link(dir, name, st, entry, error))
@@ -320,7 +318,7 @@ static bool seal_name(struct seal *seal, const struct level *level, const char *
         return true;
     if (S_ISCHR(st.st_mode) && st.st_rdev == 0) {
         g_autofree char *whiteout = g_strconcat(WHITEOUT_PREFIX, name, NULL);
-        return write_whiteout(seal, level->path, whiteout, &st, error);
+        return write_whiteout(seal, level->path, whiteout, error);
     }
     struct tar_entry entry = { .path = g_steal_pointer(&path) };
     bool ok = write_by_type(seal, level->fd, name, &st, &entry, error);

@@ -347,6 +347,11 @@ static int mount_with_empty(struct layer_stack *stack, GError **error)
     return mount;
 }
 
+int layer_stack_overlay(struct layer_stack *stack, const struct overlay_options *options, GError **error)
+{
+    return mount_backend_overlay(stack->store->mounts->backend, options, error);
+}
+
 int layer_stack_mount(struct layer_stack *stack, GError **error)
 {
     struct mount_backend *backend = stack->store->mounts->backend;

@@ -277,9 +277,10 @@ int cmd_container_run(struct cli *cli, const struct options *options, GError **e
     if (run.body && settle_attachment(&run, error)) {
         g_autoptr(GError) problem = NULL;
         run.id = create(cli, options, run.body, &problem);
+        g_assert(run.id || problem);
         if (run.id)
             status = start_and_follow(&run, error);
-        else if (problem && strstr(problem->message, "Cannot connect to the Docker daemon"))
+        else if (strstr(problem->message, "Cannot connect to the Docker daemon"))
             status = fail(cli, "run", STATUS_RUN, &problem, error);
         else
             status = fail(cli, "run", status_of(problem), &problem, error);

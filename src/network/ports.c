@@ -69,7 +69,7 @@ bool port_reserve(struct network_port *port, GArray *fds, GError **error)
     if (fd < 0)
         return error_set(error, TARE_ERROR_INTERNAL, "Error starting userland proxy: listen %s4 %s:%u: bind: %s", port->protocol,
                          shown, port->host_port, error_errno_text(errno));
-    struct sockaddr_in bound;
+    struct sockaddr_in bound = { 0 };
     socklen_t length = sizeof bound;
     if (port->host_port == 0 && getsockname(fd, (struct sockaddr *)&bound, &length) == 0)
         port->host_port = ntohs(bound.sin_port);

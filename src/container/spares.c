@@ -2,7 +2,6 @@
 #include "container/container-internal.h"
 
 #include "base/spawn.h"
-#include "runtime/runtime.h"
 #include "shim/shim.h"
 
 #include <errno.h>
@@ -11,12 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CGROUP_ROOT "/sys/fs/cgroup"
-/* While a spare's process enters its cgroups, the kernel lets nobody else make or enter one, for 10 ms: the stock is filled when
- * no container has been started for a moment. Who starts one after the other without a pause does not need it: then the first
- * entry was not long ago, and the others are quick. */
-#define CALM_US 100000
-#define PATIENCE_US 1000000
+/* Starts that follow each other are not disturbed by the replacement of what they took. */
+#define CALM_US 20000
+#define PATIENCE_US 200000
 
 struct spare {
     pid_t pid;
@@ -48,10 +44,8 @@ static bool make_spare(struct container_manager *manager, struct spare *ret)
     };
     pid_t pid = spawn_program(&options, NULL);
     fd_close(ends[1]);
-    if (pid < 0 || fd_send(ends[0], manager->cgroup_parent, strlen(manager->cgroup_parent), NULL, 0) < 0) {
+    if (pid < 0) {
         fd_close(ends[0]);
-        if (pid > 0)
-            spawn_wait(pid);
         return false;
     }
     *ret = (struct spare){ .pid = pid, .socket = ends[0] };
@@ -89,22 +83,6 @@ static gpointer fill(gpointer data)
     return NULL;
 }
 
-/* What spares that were killed have left. The cgroup of one that still lives is busy, and stays. */
-static void sweep(const struct container_manager *manager)
-{
-    g_autoptr(GDir) hierarchies = g_dir_open(CGROUP_ROOT, 0, NULL);
-    const char *hierarchy, *name;
-    while (hierarchies && (hierarchy = g_dir_read_name(hierarchies))) {
-        g_autofree char *parent = g_build_filename(CGROUP_ROOT, hierarchy, manager->cgroup_parent, NULL);
-        g_autoptr(GDir) directory = g_dir_open(parent, 0, NULL);
-        while (directory && (name = g_dir_read_name(directory))) {
-            g_autofree char *path = g_build_filename(parent, name, NULL);
-            if (g_str_has_prefix(name, RUNTIME_SLOT_PREFIX))
-                rmdir(path);
-        }
-    }
-}
-
 void spares_open(struct container_manager *manager, unsigned size)
 {
     if (size == 0)
@@ -115,7 +93,6 @@ void spares_open(struct container_manager *manager, unsigned size)
     g_mutex_init(&spares->lock);
     g_cond_init(&spares->changed);
     spares->stock = g_array_new(FALSE, TRUE, sizeof(struct spare));
-    sweep(manager);
     spares->filler = g_thread_new("spares", fill, spares);
     manager->spares = spares;
 }
@@ -130,7 +107,7 @@ void spares_close(struct container_manager *manager)
     g_cond_broadcast(&spares->changed);
     g_mutex_unlock(&spares->lock);
     g_thread_join(spares->filler);
-    /* They end by themselves, all at once, and take their cgroups along. */
+    /* They end by themselves, all at once. */
     for (guint i = 0; i < spares->stock->len; i++)
         fd_close(g_array_index(spares->stock, struct spare, i).socket);
     for (guint i = 0; i < spares->stock->len; i++)

@@ -314,7 +314,6 @@ static int remove_hierarchy(struct cgroup_hierarchy *hierarchy, const char *path
 
 bool cgroup_remove(struct cgroup *cgroup, GError **error)
 {
-    cgroup_parked_discard(cgroup);
     fd_clear(&cgroup->oom_fd);
     fd_clear(&cgroup->oom_control_fd);
     bool ok = true;
@@ -332,7 +331,6 @@ void cgroup_free(struct cgroup *cgroup)
 {
     if (!cgroup)
         return;
-    cgroup_parked_discard(cgroup);
     for (size_t i = 0; i < cgroup->n_hierarchies; i++) {
         fd_clear(&cgroup->hierarchies[i].fd);
         g_free(cgroup->hierarchies[i].controllers);

@@ -31,8 +31,6 @@ static bool v1_create(struct cgroup *cgroup, GError **error)
 {
     for (size_t i = 0; i < cgroup->n_hierarchies; i++) {
         struct cgroup_hierarchy *each = &cgroup->hierarchies[i];
-        if (each->fd >= 0 || (each->unified && cgroup->without_unified))
-            continue;
         if (each->unified) {
             if (!cgroup_v2_make(each, cgroup->path, error))
                 return false;
@@ -173,12 +171,12 @@ static bool v1_apply(struct cgroup *cgroup, const struct plan_resources *resourc
     return write_device_rules(devices->fd, rules, error);
 }
 
-static bool v1_attach(struct cgroup *cgroup, pid_t pid, bool born_in_unified, GError **error)
+static bool v1_attach(struct cgroup *cgroup, pid_t pid, GError **error)
 {
     g_autofree char *text = g_strdup_printf("%d", (int)pid);
     for (size_t i = 0; i < cgroup->n_hierarchies; i++) {
         struct cgroup_hierarchy *each = &cgroup->hierarchies[i];
-        if (each->fd >= 0 && !(each->unified && born_in_unified) && !cgroup_write(each->fd, "cgroup.procs", text, error))
+        if (each->fd >= 0 && !cgroup_write(each->fd, "cgroup.procs", text, error))
             return false;
     }
     return true;

@@ -148,11 +148,11 @@ static bool v2_apply(struct cgroup *cgroup, const struct plan_resources *resourc
     return r == 0 || error_set_errno(error, -r, "attach the device filter");
 }
 
-static bool v2_attach(struct cgroup *cgroup, pid_t pid, bool born_in_unified, GError **error)
+static bool v2_attach(struct cgroup *cgroup, pid_t pid, GError **error)
 {
     g_autofree char *text = g_strdup_printf("%d", (int)pid);
     struct cgroup_hierarchy *unified = cgroup_find(cgroup, "");
-    return !unified || born_in_unified || cgroup_write(unified->fd, "cgroup.procs", text, error);
+    return !unified || cgroup_write(unified->fd, "cgroup.procs", text, error);
 }
 
 bool cgroup_v2_freeze_at(int dir, bool frozen, GError **error)

@@ -25,6 +25,7 @@ static int step_hooks_before_start(struct child *child);
 
 static const struct named_step container_steps[] = {
     { "reset signals", step_reset_signals },
+    { "enter the cgroups", step_enter_cgroups },
     { "wait for the id mappings", step_await_mapping },
     { "join namespaces", step_join_namespaces },
     { "set hostname", step_host_names },
@@ -53,6 +54,7 @@ static const struct named_step container_steps[] = {
 
 static const struct named_step process_steps[] = {
     { "reset signals", step_reset_signals },
+    { "enter the cgroups", step_enter_cgroups },
     { "join namespaces", step_join_target },
     { "chdir", step_working_directory },
     { "open a terminal", step_terminal },

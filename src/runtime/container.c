@@ -92,7 +92,7 @@ json_t *container_state(const struct runtime_container *container, const char *s
 
 /* The parent's part while the child mounts: mappings, cgroups, hooks; then the child waits before exec. */
 static bool accompany(struct launch *launch, const struct runtime_plan *plan, struct runtime_container *container,
-                      const struct launch_birth *birth, GError **error)
+                      bool in_cgroups, GError **error)
 {
     const struct plan_process *process = &plan->process;
     if (launch->child.new_namespaces & CLONE_NEWUSER) {
@@ -107,7 +107,7 @@ static bool accompany(struct launch *launch, const struct runtime_plan *plan, st
         if (!write_text(path, score, error))
             return false;
     }
-    if (!birth->in_others && !container->cgroup->backend->attach(container->cgroup, launch->pid, birth->in_unified, error))
+    if (!in_cgroups && !container->cgroup->backend->attach(container->cgroup, launch->pid, error))
         return false;
     g_autoptr(json_t) state = container_state(container, "creating");
     g_autofree char *text = json_text(state);
@@ -127,15 +127,6 @@ static bool accompany(struct launch *launch, const struct runtime_plan *plan, st
     return true;
 }
 
-static bool take_cgroup(const struct runtime_plan *plan, const struct runtime_create_options *options, struct cgroup **ret,
-                        GError **error)
-{
-    g_autofree char *own_path = g_strconcat("tare/", options->id, NULL);
-    const char *path = plan->cgroups_path ? plan->cgroups_path : own_path;
-    *ret = runtime_slot_take(options->slot, path);
-    return *ret || cgroup_new(path, ret, error);
-}
-
 static bool create(const struct runtime_plan *plan, const struct runtime_create_options *options, int listener,
                    struct runtime_container *container, struct launch *launch, GError **error)
 {
@@ -143,7 +134,7 @@ static bool create(const struct runtime_plan *plan, const struct runtime_create_
         options->root_fd >= 0 ? -1 : open(plan->root_path ? plan->root_path : "", O_PATH | O_DIRECTORY | O_CLOEXEC);
     g_autofd int pid_namespace = -1;
     int flags = 0;
-    struct launch_birth birth = { 0 };
+    bool in_cgroups = false;
     if (!plan->has_process)
         return error_set(error, TARE_ERROR_INVALID, "process: is required");
     if (options->root_fd < 0 && root < 0)
@@ -167,7 +158,9 @@ static bool create(const struct runtime_plan *plan, const struct runtime_create_
         launch->arguments = (char **)g_ptr_array_free(all, FALSE);
         child->arguments = (const char *const *)launch->arguments;
     }
-    if (!make_filter(plan, options, &container->filter, error) || !take_cgroup(plan, options, &container->cgroup, error) ||
+    g_autofree char *own_path = g_strconcat("tare/", options->id, NULL);
+    if (!make_filter(plan, options, &container->filter, error) ||
+        !cgroup_new(plan->cgroups_path ? plan->cgroups_path : own_path, &container->cgroup, error) ||
         !cgroup_create(container->cgroup, &plan->resources, error) ||
         !open_namespaces(plan, options, child, &pid_namespace, &flags, error))
         return false;
@@ -176,10 +169,10 @@ static bool create(const struct runtime_plan *plan, const struct runtime_create_
     container->new_pid_namespace = (flags & CLONE_NEWPID) != 0;
     container->joinable = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP |
                           (plan_namespace(plan, CLONE_NEWUSER) ? CLONE_NEWUSER : 0);
-    if (!launch_clone(launch, flags, container->cgroup, pid_namespace, child_run_container, &birth, error))
+    if (!launch_clone(launch, flags, container->cgroup, pid_namespace, child_run_container, &in_cgroups, error))
         return false;
     container->pid = launch->pid;
-    return accompany(launch, plan, container, &birth, error);
+    return accompany(launch, plan, container, in_cgroups, error);
 }
 
 static struct runtime_container *container_allocate(const char *id, const char *bundle)

@@ -23,15 +23,15 @@ static bool set_oom_score(pid_t pid, const struct plan_process *process, GError 
 static bool execute(struct runtime_container *container, struct launch *launch, int *ret_terminal, GError **error)
 {
     struct child *child = &launch->child;
-    struct launch_birth birth = { 0 };
+    bool in_cgroups = false;
     int fds[2] = { -1, -1 };
     child->target_pidfd = container->pidfd;
     child->target_namespaces = container->joinable;
     if (container->filter)
         child->filter = g_bytes_get_data(container->filter, &child->filter_length);
-    if (!launch_clone(launch, 0, container->cgroup, container->pidfd, child_run_process, &birth, error) ||
+    if (!launch_clone(launch, 0, container->cgroup, container->pidfd, child_run_process, &in_cgroups, error) ||
         !set_oom_score(launch->pid, child->process, error) ||
-        !container->cgroup->backend->attach(container->cgroup, launch->pid, birth.in_unified, error))
+        (!in_cgroups && !container->cgroup->backend->attach(container->cgroup, launch->pid, error)))
         return false;
     channel_send(launch->channel, FRAME_ATTACHED, 0, NULL, NULL, 0);
     if (!launch_await(launch, FRAME_READY, fds, error))

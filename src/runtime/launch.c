@@ -95,47 +95,15 @@ bool launch_init(struct launch *launch, const struct plan_process *process, int 
     return true;
 }
 
-static void run_child(void *user)
-{
-    struct launch *launch = user;
-    close(launch->channel);
-    launch->run(&launch->child);
-}
-
-static long clone_child(struct launch *launch, int flags, int cgroup_fd, struct cgroup *parked)
+static long clone_child(int flags, int cgroup_fd, int *ret_pidfd)
 {
     struct clone_args args = {
         .flags = (guint64)(unsigned)flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
-        .pidfd = (guint64)(guintptr)&launch->pidfd,
+        .pidfd = (guint64)(guintptr)ret_pidfd,
         .exit_signal = SIGCHLD,
         .cgroup = cgroup_fd >= 0 ? (guint64)cgroup_fd : 0,
     };
-    if (parked)
-        return cgroup_parked_clone(parked, &args, run_child, launch);
-    long pid = syscall(SYS_clone3, &args, sizeof args);
-    if (pid == 0)
-        run_child(launch);
-    return pid < 0 ? -errno : pid;
-}
-
-/* The quickest way first. */
-static long clone_somehow(struct launch *launch, int flags, struct cgroup *cgroup, int cgroup_fd, bool use_parked,
-                          struct launch_birth *ret_birth)
-{
-    long pid = -ESRCH;
-    if (use_parked) {
-        *ret_birth = (struct launch_birth){ .in_unified = cgroup_fd >= 0, .in_others = true };
-        pid = clone_child(launch, flags, cgroup_fd, cgroup);
-    }
-    if (pid < 0 && cgroup_fd >= 0) {
-        *ret_birth = (struct launch_birth){ .in_unified = true };
-        pid = clone_child(launch, flags, cgroup_fd, NULL);
-    }
-    if (pid < 0) {
-        *ret_birth = (struct launch_birth){ 0 };
-        pid = clone_child(launch, flags, -1, NULL);
-    }
-    return pid;
+    return syscall(SYS_clone3, &args, sizeof args);
 }
 
 static int unified_fd(const struct cgroup *cgroup)
@@ -146,38 +114,43 @@ static int unified_fd(const struct cgroup *cgroup)
     return -1;
 }
 
-bool launch_clone(struct launch *launch, int flags, struct cgroup *cgroup, int pid_namespace, void (*run)(struct child *),
-                  struct launch_birth *ret_birth, GError **error)
+bool launch_clone(struct launch *launch, int flags, const struct cgroup *cgroup, int pid_namespace, void (*run)(struct child *),
+                  bool *ret_in_cgroups, GError **error)
 {
-    g_autofd int own = -1, own_network = -1;
+    g_autofd int own = -1;
     int cgroup_fd = unified_fd(cgroup);
+    bool has_unified = cgroup_fd >= 0, v1 = cgroup && cgroup->backend == &cgroup_v1_backend;
     if (pid_namespace >= 0) {
         own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
         if (own < 0 || setns(pid_namespace, CLONE_NEWPID) < 0)
             return error_set_errno(error, errno, "join the pid namespace");
     }
-    /* A network namespace that belongs to the host cannot be joined from within a new user namespace: the child is born in it. */
-    if (flags & CLONE_NEWUSER && launch->child.netns >= 0) {
-        own_network = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-        if (own_network < 0 || setns(launch->child.netns, CLONE_NEWNET) < 0)
-            return error_set_errno(error, errno, "join the network namespace");
-        launch->child.netns = -1;
-    }
+    launch->child.cgroup = cgroup;
+    /* In a user namespace of its own it has no right to. */
+    launch->child.enters_cgroups = v1 && !(flags & CLONE_NEWUSER);
     /* From its first moment the child may not be traced from within a pid namespace that it shares with others. */
     int dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    launch->run = run;
-    /* A parked process is not in the namespace that we have joined. */
-    long pid = clone_somehow(launch, flags, cgroup, cgroup_fd, cgroup && cgroup->parked && own < 0, ret_birth);
+    long pid = clone_child(flags, cgroup_fd, &launch->pidfd);
+    if (pid < 0 && cgroup_fd >= 0) {
+        cgroup_fd = -1;
+        pid = clone_child(flags, -1, &launch->pidfd);
+    }
+    if (pid == 0) {
+        close(launch->channel);
+        run(&launch->child);
+    }
+    int saved = errno;
     if (dumpable == 1)
         prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     if (own >= 0 && setns(own, CLONE_NEWPID) < 0)
         g_error("cannot return to our own pid namespace: %s",
                 g_strerror(errno)); /* every later child would be born in a container */
     if (pid < 0)
-        return error_set_errno(error, (int)-pid, "clone");
+        return error_set_errno(error, saved, "clone");
     launch->pid = (pid_t)pid;
     fd_clear(&launch->child.channel);
+    *ret_in_cgroups = (cgroup_fd >= 0 || !has_unified) && (launch->child.enters_cgroups || !v1);
     return true;
 }
 

@@ -1,6 +1,8 @@
 /* The child's namespaces: existing ones joined, new ones named, and waiting for what only the parent can do. */
 #include "runtime/runtime-internal.h"
 
+#include "base/fd.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -51,6 +53,27 @@ int step_join_namespaces(struct child *child)
 
 /* The parent writes us into the cgroups while we mount: on v1 that may take a grace period of the kernel, which so costs nothing.
  */
+/* Who writes another process's number to cgroup.procs waits for a grace period of RCU, 7 to 20 ms, when nobody did so in the last
+ * second. A thread that moves itself does not, since it cannot fork or exit meanwhile; and it is the only one here. */
+int step_enter_cgroups(struct child *child)
+{
+    for (size_t i = 0; child->enters_cgroups && i < child->cgroup->n_hierarchies; i++) {
+        const struct cgroup_hierarchy *each = &child->cgroup->hierarchies[i];
+        if (each->unified || each->fd < 0)
+            continue;
+        child->subject = each->name;
+        int fd = openat(each->fd, "tasks", O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+            return -errno;
+        int r = write(fd, "0", 1) == 1 ? 0 : -errno;
+        fd_close(fd);
+        if (r < 0)
+            return r;
+    }
+    child->subject = NULL;
+    return 0;
+}
+
 int step_await_cgroup(struct child *child)
 {
     if (child->attached)

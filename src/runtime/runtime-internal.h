@@ -207,7 +207,7 @@ struct cgroup;
 struct cgroup_backend {
     bool (*create)(struct cgroup *cgroup, GError **error);
     bool (*apply)(struct cgroup *cgroup, const struct plan_resources *resources, bool with_devices, GError **error);
-    bool (*attach)(struct cgroup *cgroup, pid_t pid, bool born_in_unified, GError **error);
+    bool (*attach)(struct cgroup *cgroup, pid_t pid, GError **error);
     bool (*freeze)(struct cgroup *cgroup, bool frozen, GError **error);
     json_t *(*stats)(struct cgroup *cgroup, GError **error);
     int (*oom_open)(struct cgroup *cgroup, GError **error); /* the fd to poll */
@@ -230,8 +230,6 @@ struct cgroup {
     size_t n_hierarchies;
     int oom_fd, oom_control_fd;
     guint64 oom_seen;
-    struct parked *parked; /* slot.c: a process that stands in all hierarchies but the unified one, or NULL */
-    bool without_unified;  /* create leaves that one out */
 };
 /* mountinfo is the text of /proc/self/mountinfo (pure); true v2 when no v1 controller is mounted. */
 bool cgroup_parse_mountinfo(const char *mountinfo, struct cgroup *out, GError **error);
@@ -261,15 +259,6 @@ bool cgroup_kill(struct cgroup *cgroup, int signal, GError **error);
 GArray *cgroup_pids(struct cgroup *cgroup); /* of pid_t, recursively */
 bool cgroup_remove(struct cgroup *cgroup, GError **error);
 void cgroup_free(struct cgroup *cgroup);
-
-/* ---- slot.c ---- */
-struct clone_args;
-/* clone3 as the parked process does it: the child is ours, and born where that one stands. Its pid or negative errno; the parked
- * process is gone afterwards. The child calls run, which does not return. */
-long cgroup_parked_clone(struct cgroup *cgroup, const struct clone_args *args, void (*run)(void *user), void *user);
-void cgroup_parked_discard(struct cgroup *cgroup);
-/* Its cgroups under their new path, or NULL where that is not beside the old one. */
-struct cgroup *runtime_slot_take(struct runtime_slot *slot, const char *path);
 
 /* device_filter.c: rules (the last that matches wins, nothing matching is refused) as a BPF_PROG_TYPE_CGROUP_DEVICE program; of
  * struct bpf_insn. */
@@ -340,6 +329,7 @@ struct child {
     int master;                  /* our pty */
     int dev, proc, null;         /* fds in the new root; -1 */
     const struct cgroup *cgroup; /* for cgroup mounts */
+    bool enters_cgroups;         /* those of v1, by itself */
     const char *init_path;
     const char *const *environment, *const *arguments;
     const void *filter;
@@ -360,6 +350,7 @@ _Noreturn void child_run_process(struct child *child);
 
 /* namespaces.c */
 int step_reset_signals(struct child *child);
+int step_enter_cgroups(struct child *child);
 int step_join_namespaces(struct child *child);
 int step_await_mapping(struct child *child);
 int step_await_cgroup(struct child *child);
@@ -423,16 +414,12 @@ struct launch {
     char **environment, **arguments; /* owned */
     struct runtime_user user;
     int null;
-    void (*run)(struct child *); /* what the child does */
-};
-/* The cgroups that the child was born in: it need not enter them. */
-struct launch_birth {
-    bool in_unified, in_others;
 };
 bool launch_init(struct launch *launch, const struct plan_process *process, int root_fd, const int stdio[3], GError **error);
-/* Clones; in the child it runs run and never returns. pid_namespace: fd of one to be born in, or -1. */
-bool launch_clone(struct launch *launch, int flags, struct cgroup *cgroup, int pid_namespace, void (*run)(struct child *),
-                  struct launch_birth *ret_birth, GError **error);
+/* Clones; in the child it runs run and never returns. pid_namespace: fd of one to be born in, or -1. *ret_in_cgroups: the child is
+ * or comes by itself into all its cgroups. */
+bool launch_clone(struct launch *launch, int flags, const struct cgroup *cgroup, int pid_namespace, void (*run)(struct child *),
+                  bool *ret_in_cgroups, GError **error);
 /* Reads frames until one of this type; a failure frame or end of file is the error. */
 bool launch_await(struct launch *launch, enum frame_type type, int fds[2], GError **error);
 /* Kills and reaps the child of a launch that failed, closes everything. */

@@ -29,14 +29,6 @@ bool runtime_seccomp_compile(const json_t *seccomp, GByteArray **ret, GError **e
 /* Docker's default policy as an OCI linux.seccomp object for these capabilities (as "CAP_CHOWN"); new reference. */
 json_t *runtime_seccomp_default(const char *const *capabilities);
 
-/* Cgroups of a container to come, made ready before: the first entering of a cgroup after a rest takes long on v1. The fds that
- * it holds are numbered from first_fd on. NOT_IMPLEMENTED on v2, where nothing is gained. A slot belongs to its process, which
- * must be single-threaded. */
-#define RUNTIME_SLOT_PREFIX "spare-" /* of its cgroups' names below cgroup_parent: what a killed process leaves */
-struct runtime_slot;
-bool runtime_slot_new(const char *cgroup_parent, int first_fd, struct runtime_slot **ret, GError **error);
-void runtime_slot_free(struct runtime_slot *slot); /* removes the cgroups that no container took */
-
 struct runtime_create_options {
     const char *id;
     int root_fd;         /* detached mount of the root file system (taken, closed); -1: bind root.path of the spec */
@@ -47,7 +39,6 @@ struct runtime_create_options {
     const char
         *init_path; /* path of tare-init for --init (bind-mounted read-only as /sbin/docker-init and put before args), or NULL */
     const char *state_dir;     /* for hooks' state; may be NULL */
-    struct runtime_slot *slot; /* used where it fits the spec's cgroup; stays the caller's; or NULL */
 };
 
 struct runtime_container;

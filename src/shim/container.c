@@ -37,11 +37,8 @@ static bool create_with(struct shim *shim, const void *seccomp, size_t seccomp_l
                                               .seccomp_length = seccomp_length,
                                               .stdio = { shim->stdio.theirs[0], shim->stdio.theirs[1], shim->stdio.theirs[2] },
                                               .init_path = config->init_path,
-                                              .state_dir = config->state_dir,
-                                              .slot = shim->slot };
-    bool ok = overlay_take(shim, &options.root_fd, error) && runtime_create(shim->plan, &options, &shim->container, error);
-    g_clear_pointer(&shim->slot, runtime_slot_free);
-    return ok;
+                                              .state_dir = config->state_dir };
+    return overlay_take(shim, &options.root_fd, error) && runtime_create(shim->plan, &options, &shim->container, error);
 }
 
 bool shim_container_create(struct shim *shim, GError **error)

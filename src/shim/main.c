@@ -56,7 +56,7 @@ static int compare_ints(const void *a, const void *b)
     return *(const int *)a - *(const int *)b;
 }
 
-static bool adopt_fds(const struct shim_config *config, bool is_spare, GError **error)
+static bool adopt_fds(const struct shim_config *config, GError **error)
 {
     g_autofree int *fds = g_new(int, INHERITED_MAX);
     size_t n = shim_config_fds(config, fds, INHERITED_MAX);
@@ -69,11 +69,11 @@ static bool adopt_fds(const struct shim_config *config, bool is_spare, GError **
             syscall(SYS_close_range, next, (unsigned)fds[i] - 1, 0);
         next = (unsigned)fds[i] + 1;
     }
-    syscall(SYS_close_range, next, is_spare ? SHIM_FDS_END - 1U : ~0U, 0);
+    syscall(SYS_close_range, next, ~0U, 0);
     return true;
 }
 
-static bool read_config(bool is_spare, struct shim_config **ret, GError **error)
+static bool read_config(struct shim_config **ret, GError **error)
 {
     g_autofree char *text = NULL;
     size_t length;
@@ -84,7 +84,7 @@ static bool read_config(bool is_spare, struct shim_config **ret, GError **error)
         !shim_config_parse(text, length, ret, error))
         return false;
     close(CONFIG_FD);
-    return adopt_fds(*ret, is_spare, error);
+    return adopt_fds(*ret, error);
 }
 
 /* ---- records ---- */
@@ -207,7 +207,7 @@ static bool open_log(struct shim *shim, GError **error)
 
 static bool set_up(struct shim *shim, GError **error)
 {
-    if (!read_config(shim->slot != NULL, &shim->config, error) || !loop_new(&shim->loop, error))
+    if (!read_config(&shim->config, error) || !loop_new(&shim->loop, error))
         return false;
     const struct shim_config *config = shim->config;
     const struct stdio_options streams = { .terminal = config->terminal,
@@ -239,7 +239,6 @@ static void clear(struct shim *shim)
     loop_watch_free(shim->signal_watch);
     fd_clear(&shim->signal_fd);
     log_file_close(shim->log);
-    runtime_slot_free(shim->slot);
     runtime_plan_free(shim->plan);
     g_ptr_array_unref(shim->stops);
     g_ptr_array_unref(shim->lingering);
@@ -255,7 +254,7 @@ int shim_main(int argc, char **argv)
     g_autoptr(GError) error = NULL;
     keep_memory_small();
     leave_the_parents_world();
-    if (spare_is(argv) && !spare_await(argv, &shim.slot))
+    if (spare_is(argv) && !spare_await(argv))
         return EXIT_SUCCESS;
     shim.stdio.in = -1;
     shim.stops = g_ptr_array_new();

@@ -313,17 +313,14 @@ operation_func operation_find(const char *name);
 json_t *shim_status(struct shim *shim);
 
 /* ---- spare.c ---- */
-#define SHIM_FDS_END 300 /* an ordinary start has no fd from here on; a spare's slot has */
-struct runtime_slot;
 bool spare_is(char **argv);
 /* Waits to be needed. False: it is not any more. */
-bool spare_await(char **argv, struct runtime_slot **ret_slot);
+bool spare_await(char **argv);
 
 /* ---- main.c ---- */
 struct shim {
     struct shim_config *config;
     struct runtime_plan *plan;
-    struct runtime_slot *slot; /* of a shim that was a spare, for its container's first start; or NULL */
     struct loop *loop;
     enum shim_state state;
     struct runtime_container *container;

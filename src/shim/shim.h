@@ -12,9 +12,9 @@
  * shim_listen), 5 tared's end of a ready pipe: the shim writes one frame {"ok":true} or {"error":{"code":N,"message":"…"}} when it
  * serves (shim_wait_ready), 6… as "fds" names them. stderr is tared's log.
  *
- * SPARES. Started with argv[1] SHIM_SPARE_ID and a socket (SOCK_SEQPACKET) as fd 3, a shim waits to be needed. The first message is
- * the parent of its container's cgroup, so that one can be made ready; the second the container's id, with the fds 3, 4, 5, 6… of an
- * ordinary start, at most FD_PASS_MAX. End of file: it is not needed, and ends.
+ * SPARES. Started with argv[1] SHIM_SPARE_ID and a socket (SOCK_SEQPACKET) as fd 3, a shim waits to be needed: one message with the
+ * container's id comes, and with it the fds 3, 4, 5, 6… of an ordinary start, at most FD_PASS_MAX. End of file: it is not needed, and
+ * ends.
  *
  * CONFIGURATION
  *   id, name      strings
@@ -72,7 +72,7 @@
 /* clang-format on */
 
 #define SHIM_SPARE_ID "-spare----------------------------------------------------------" /* as long as an id */
-#define SHIM_SPARE_TEXT_MAX 4096
+#define SHIM_SPARE_TEXT_MAX 256
 
 /* tared's side: one request and its reply on a connection of its own. request is borrowed; *ret_reply (may be NULL) is a new
  * reference without "ok". fds are sent along and stay the caller's; received fds go to ret_fds (room on entry, count on return).

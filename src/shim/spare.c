@@ -12,18 +12,7 @@
 
 #define SOCKET_FD 3
 /* Above all numbers of an ordinary start (SHIM_FD_FIRST and FD_PASS_MAX). */
-#define SLOT_FD_FIRST SHIM_FDS_END
-#define RECEIVED_FD_FIRST 500
-
-/* One message of at most size bytes, as text. */
-static bool receive_text(char *text, size_t size, int *fds, size_t *n_fds)
-{
-    ssize_t n = fd_receive(SOCKET_FD, text, size - 1, fds, n_fds);
-    if (n <= 0)
-        return false;
-    text[n] = '\0';
-    return true;
-}
+#define RECEIVED_FD_FIRST 300
 
 /* As posix_spawn would have: all first away from the numbers that they will have. */
 static bool arrange_fds(const int *fds, size_t n_fds)
@@ -50,22 +39,17 @@ bool spare_is(char **argv)
     return argv[1] && argv[1][0] == SHIM_SPARE_ID[0];
 }
 
-bool spare_await(char **argv, struct runtime_slot **ret_slot)
+bool spare_await(char **argv)
 {
-    char parent[SHIM_SPARE_TEXT_MAX], id[SHIM_SPARE_TEXT_MAX];
-    struct runtime_slot *slot = NULL;
+    char id[SHIM_SPARE_TEXT_MAX];
     int fds[FD_PASS_MAX];
-    size_t none = 0, n_fds = FD_PASS_MAX;
-    if (!receive_text(parent, sizeof parent, NULL, &none))
+    size_t n_fds = FD_PASS_MAX;
+    ssize_t n = fd_receive(SOCKET_FD, id, sizeof id - 1, fds, &n_fds);
+    if (n <= 0 || n_fds < 3 || !arrange_fds(fds, n_fds))
         return false;
-    runtime_slot_new(parent, SLOT_FD_FIRST, &slot, NULL); /* without one it is quicker than nothing still */
-    if (!receive_text(id, sizeof id, fds, &n_fds) || n_fds < 3 || !arrange_fds(fds, n_fds)) {
-        runtime_slot_free(slot);
-        return false;
-    }
+    id[n] = '\0';
     /* What ps shows. */
-    if (strlen(id) <= strlen(argv[1]))
-        memcpy(argv[1], id, strlen(id) + 1);
-    *ret_slot = slot;
+    if ((size_t)n <= strlen(argv[1]))
+        memcpy(argv[1], id, (size_t)n + 1);
     return true;
 }

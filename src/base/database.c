@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define RESERVE_BYTES (1 << 20)
@@ -15,14 +17,23 @@ struct database {
     char *reserve_path;
     GHashTable *statements; /* sql text (static) → sqlite3_stmt *, prepared once */
     bool is_durable;        /* the open transaction is */
+    bool is_growing;        /* the open transaction adds rows */
+    bool is_reserve_spent;
 };
+
+static bool is_full(struct database *database)
+{
+    int code = sqlite3_errcode(database->handle);
+    return code == SQLITE_FULL || sqlite3_extended_errcode(database->handle) == SQLITE_IOERR_SHMSIZE ||
+           ((code == SQLITE_IOERR || code == SQLITE_CANTOPEN) && sqlite3_system_errno(database->handle) == ENOSPC);
+}
 
 static bool set_sqlite_error(struct database *database, const char *what, GError **error)
 {
     int code = sqlite3_errcode(database->handle);
     enum tare_error kind = TARE_ERROR_INTERNAL;
-    if (code == SQLITE_FULL || (code == SQLITE_IOERR && sqlite3_system_errno(database->handle) == ENOSPC))
-        return error_set(error, TARE_ERROR_NO_SPACE, "database: %s: no space left on device", what);
+    if (is_full(database))
+        return error_set(error, TARE_ERROR_NO_SPACE, "database: no space left on device");
     if (code == SQLITE_CONSTRAINT)
         kind = TARE_ERROR_CONFLICT;
     return error_set(error, kind, "database: %s: %s", what, sqlite3_errmsg(database->handle));
@@ -33,9 +44,64 @@ static bool execute(struct database *database, const char *sql, GError **error)
     return sqlite3_exec(database->handle, sql, NULL, NULL, NULL) == SQLITE_OK || set_sqlite_error(database, sql, error);
 }
 
+/* ---- a full disk ---- */
+
+static void make_reserve(struct database *database)
+{
+    g_autofd int fd = open(database->reserve_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    /* Real blocks, not a hole. */
+    database->is_reserve_spent = fd < 0 || posix_fallocate(fd, 0, RESERVE_BYTES) != 0;
+    if (database->is_reserve_spent)
+        unlink(database->reserve_path);
+}
+
+static guint64 free_bytes(struct database *database)
+{
+    struct statvfs status;
+    return statvfs(sqlite3_db_filename(database->handle, "main"), &status) == 0 ? (guint64)status.f_bavail * status.f_frsize : 0;
+}
+
+/* Adding rows is what a full disk refuses. Everything else (removals, the end of a container) must succeed, or nothing could ever
+ * be freed. */
+static bool is_growing_statement(const char *sql)
+{
+    return g_str_has_prefix(sql, "INSERT");
+}
+
+/* Lets the write-ahead log begin again, where it has its blocks already. */
+static void rewind_log(struct database *database)
+{
+    sqlite3_wal_checkpoint_v2(database->handle, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+}
+
+static void make_room(struct database *database)
+{
+    database_release_reserve(database);
+    rewind_log(database);
+}
+
+static void restore_when_there_is_room(struct database *database)
+{
+    if (database->is_reserve_spent && free_bytes(database) >= RESERVE_BYTES)
+        make_reserve(database);
+}
+
 static void finalize_statement(gpointer statement)
 {
     sqlite3_finalize(statement);
+}
+
+static bool set_up(struct database *database)
+{
+    /* The log's file stays at the end, and with its blocks (no journal_size_limit): the next start may find no room for a new
+     * one. */
+    int keep = 1;
+    sqlite3_file_control(database->handle, NULL, SQLITE_FCNTL_PERSIST_WAL, &keep);
+    return execute(database, "PRAGMA journal_mode=WAL", NULL) && execute(database, "PRAGMA synchronous=NORMAL", NULL) &&
+           execute(database, "PRAGMA foreign_keys=ON", NULL) &&
+           execute(database,
+                   "CREATE TABLE IF NOT EXISTS schema_version (module TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID",
+                   NULL);
 }
 
 bool database_open(const char *path, struct database **ret, GError **error)
@@ -46,17 +112,13 @@ bool database_open(const char *path, struct database **ret, GError **error)
     database->statements = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, finalize_statement);
     if (sqlite3_open_v2(path, &database->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) !=
             SQLITE_OK ||
-        !execute(database, "PRAGMA journal_mode=WAL", NULL) || !execute(database, "PRAGMA synchronous=NORMAL", NULL) ||
-        !execute(database, "PRAGMA foreign_keys=ON", NULL) ||
-        !execute(database,
-                 "CREATE TABLE IF NOT EXISTS schema_version (module TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID",
-                 NULL)) {
+        (!set_up(database) && !(is_full(database) && (make_room(database), set_up(database))))) {
         set_sqlite_error(database, path, error);
         database_close(database);
         return false;
     }
     sqlite3_busy_timeout(database->handle, 5000);
-    database_restore_reserve(database);
+    make_reserve(database);
     *ret = database;
     return true;
 }
@@ -105,7 +167,8 @@ static void end_transaction(struct database *database)
 {
     if (database->is_durable)
         execute(database, "PRAGMA synchronous=NORMAL", NULL);
-    database->is_durable = false;
+    database->is_durable = database->is_growing = false;
+    restore_when_there_is_room(database);
     g_rec_mutex_unlock(&database->lock);
 }
 
@@ -114,6 +177,8 @@ bool database_begin(struct database *database, bool durable, GError **error)
     g_rec_mutex_lock(&database->lock);
     /* synchronous cannot change inside a transaction, so it is set just before. */
     database->is_durable = durable;
+    if (free_bytes(database) < RESERVE_BYTES)
+        rewind_log(database);
     if ((!durable || execute(database, "PRAGMA synchronous=FULL", error)) && execute(database, "BEGIN IMMEDIATE", error))
         return true;
     end_transaction(database);
@@ -122,6 +187,9 @@ bool database_begin(struct database *database, bool durable, GError **error)
 
 bool database_commit(struct database *database, GError **error)
 {
+    /* A COMMIT that met a full disk has rolled back and cannot be tried again: the room is made before. */
+    if (!database->is_growing && free_bytes(database) < RESERVE_BYTES)
+        database_release_reserve(database);
     bool ok = execute(database, "COMMIT", error);
     if (!ok)
         execute(database, "ROLLBACK", NULL);
@@ -205,9 +273,27 @@ static bool query_valist(struct database *database, database_row_func row, void 
 bool database_run(struct database *database, GError **error, const char *sql, const char *format, ...)
 {
     va_list args;
+    va_list again;
+    GError *first = NULL;
+    g_rec_mutex_lock(&database->lock);
     va_start(args, format);
-    bool ok = query_valist(database, NULL, NULL, error, sql, format, args);
+    va_copy(again, args);
+    bool is_single = sqlite3_get_autocommit(database->handle);
+    bool ok = query_valist(database, NULL, NULL, &first, sql, format, args);
+    if (!ok && is_single && error_is(first, TARE_ERROR_NO_SPACE) && !is_growing_statement(sql)) {
+        g_clear_error(&first);
+        make_room(database);
+        ok = query_valist(database, NULL, NULL, &first, sql, format, again);
+    }
+    va_end(again);
     va_end(args);
+    if (is_single)
+        restore_when_there_is_room(database);
+    else
+        database->is_growing |= is_growing_statement(sql);
+    g_rec_mutex_unlock(&database->lock);
+    if (first)
+        g_propagate_error(error, first);
     return ok;
 }
 
@@ -262,13 +348,15 @@ bool database_get_string(struct database *database, char **ret, GError **error, 
 
 void database_release_reserve(struct database *database)
 {
+    g_rec_mutex_lock(&database->lock);
     unlink(database->reserve_path);
+    database->is_reserve_spent = true;
+    g_rec_mutex_unlock(&database->lock);
 }
 
 void database_restore_reserve(struct database *database)
 {
-    g_autofd int fd = open(database->reserve_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    /* Real blocks, not a hole; a disk that is full already has none to spare, and that is what the caller finds out anyway. */
-    if (fd >= 0 && posix_fallocate(fd, 0, RESERVE_BYTES) != 0)
-        unlink(database->reserve_path);
+    g_rec_mutex_lock(&database->lock);
+    restore_when_there_is_room(database);
+    g_rec_mutex_unlock(&database->lock);
 }

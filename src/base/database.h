@@ -38,6 +38,7 @@ bool database_get_int(struct database *database, gint64 fallback, gint64 *ret, G
                       const char *format, ...);
 bool database_get_string(struct database *database, char **ret, GError **error, const char *sql, const char *format, ...);
 
-/* Frees the reserve file so that deletions work on a full disk; made again when there is room (database_restore_reserve). */
+/* Frees the reserve file so that a full disk takes something else that must be written; statements and transactions that insert
+ * nothing do so by themselves. It is made again when there is room: whoever has freed some says so, before others take it. */
 void database_release_reserve(struct database *database);
 void database_restore_reserve(struct database *database);

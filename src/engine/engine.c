@@ -99,11 +99,26 @@ static enum layer_mount_mode mount_mode(const char *backend)
     return LAYER_MOUNT_AUTO;
 }
 
+/* Remembered for a start on a full disk, where no mode can be tried. */
+static bool open_layers(struct engine *engine, GError **error)
+{
+    gint64 known = LAYER_MOUNT_AUTO;
+    if (!database_get_int(engine->database, known, &known, error, "SELECT value FROM engine WHERE name = 'mount-mode'", NULL))
+        return false;
+    const struct layer_store_options options = { .ingest_program = engine->options->ingest_path,
+                                                 .mode = mount_mode(engine->options->storage_backend),
+                                                 .known_mode = (enum layer_mount_mode)known };
+    if (!layer_store_open(engine->options->data_root, &options, &engine->layers, error))
+        return false;
+    enum layer_mount_mode mode = layer_store_mode(engine->layers);
+    g_autofree char *text = g_strdup_printf("%d", (int)mode);
+    return (gint64)mode == known ||
+           database_run(engine->database, error, "REPLACE INTO engine (name, value) VALUES ('mount-mode', ?)", "s", text);
+}
+
 static bool open_stores(struct engine *engine, GError **error)
 {
-    const struct layer_store_options options = { .ingest_program = engine->options->ingest_path,
-                                                 .mode = mount_mode(engine->options->storage_backend) };
-    return layer_store_open(engine->options->data_root, &options, &engine->layers, error) &&
+    return open_layers(engine, error) &&
            image_store_open(engine->database, engine->layers, &engine->sink, &engine->images, error) &&
            volume_manager_open(engine->database, engine->options->data_root, &engine->sink, &engine->volumes, error);
 }

@@ -284,8 +284,6 @@ bool image_store_remove(struct image_store *store, const char *name, bool force,
 {
     struct removal removal = { .store = store, .lines = json_array(), .fixups = g_ptr_array_new_with_free_func(g_free) };
     g_mutex_lock(&store->lock);
-    /* A full disk must not keep anybody from freeing it. */
-    database_release_reserve(store->database);
     bool ok = database_begin(store->database, true, error);
     if (ok) {
         ok = remove_image(&removal, name, force, prune_parents, error);

@@ -71,7 +71,7 @@ int mount_namespace_new(const char *directory, GError **error);
 bool mount_namespace_run(int namespace, namespace_func function, void *user, GError **error);
 
 /* ---- stack.c ---- */
-bool layer_mounts_open(struct layer_store *store, enum layer_mount_mode mode, GError **error);
+bool layer_mounts_open(struct layer_store *store, const struct layer_store_options *options, GError **error);
 void layer_mounts_close(struct layer_store *store);
 /* Unmounts where nobody holds it, else when the last holder lets go. */
 bool layer_mounts_forget(struct layer_store *store, const char *key, GError **error);
@@ -83,4 +83,5 @@ bool layer_fixup_source(struct layer_store *store, const char *const *diff_ids, 
 
 /* ---- probe.c ---- */
 /* The first mode that works (or the one asked for), and the verdict. */
-struct mount_backend *layer_probe(struct layer_store *store, enum layer_mount_mode mode, char **ret_verdict, GError **error);
+struct mount_backend *layer_probe(struct layer_store *store, const struct layer_store_options *options, char **ret_verdict,
+                                  GError **error);

@@ -152,12 +152,30 @@ static struct mount_backend *try_mode(struct probe *probe, const struct mount_op
     return NULL;
 }
 
-struct mount_backend *layer_probe(struct layer_store *store, enum layer_mount_mode mode, char **ret_verdict, GError **error)
+/* A disk without a free block has no room to try anything, and must not keep the engine from starting: what is on it could never
+ * be removed then. */
+static struct mount_backend *open_untried(struct layer_store *store, enum layer_mount_mode mode, char **ret_verdict)
 {
+    struct mount_backend *backend = NULL;
+    for (size_t i = 0; i < G_N_ELEMENTS(mount_all_operations); i++)
+        if (mount_all_operations[i]->mode == mode && mount_backend_open(store, mount_all_operations[i], &backend, NULL))
+            *ret_verdict = g_strdup_printf("layers are %s, as before: no space to try it", mount_all_operations[i]->name);
+    return backend;
+}
+
+struct mount_backend *layer_probe(struct layer_store *store, const struct layer_store_options *options, char **ret_verdict,
+                                  GError **error)
+{
+    enum layer_mount_mode mode = options->mode;
+    g_autoptr(GError) unprepared = NULL;
     struct probe probe = { .store = store, .top = -1 };
     struct mount_backend *backend = NULL;
     g_autoptr(GString) failures = g_string_new(NULL);
-    bool ok = prepare(&probe, error);
+    bool ok = prepare(&probe, &unprepared);
+    if (!ok && error_is(unprepared, TARE_ERROR_NO_SPACE))
+        backend = open_untried(store, mode == LAYER_MOUNT_AUTO ? options->known_mode : mode, ret_verdict);
+    if (!ok && !backend)
+        g_propagate_error(error, g_steal_pointer(&unprepared));
     for (size_t i = 0; ok && !backend && i < G_N_ELEMENTS(mount_all_operations); i++) {
         const struct mount_operations *operations = mount_all_operations[i];
         g_autoptr(GError) failure = NULL;

@@ -165,9 +165,9 @@ static struct layer_mount *acquire_mount(struct mount_cache *cache, const struct
     return NULL;
 }
 
-bool layer_mounts_open(struct layer_store *store, enum layer_mount_mode mode, GError **error)
+bool layer_mounts_open(struct layer_store *store, const struct layer_store_options *options, GError **error)
 {
-    struct mount_backend *backend = layer_probe(store, mode, &store->verdict, error);
+    struct mount_backend *backend = layer_probe(store, options, &store->verdict, error);
     if (!backend)
         return false;
     struct mount_cache *cache = g_new0(struct mount_cache, 1);

@@ -157,7 +157,7 @@ bool layer_store_open(const char *data_root, const struct layer_store_options *o
     store->ingest_program = g_strdup(options->ingest_program);
     store->max_layer_bytes = options->max_layer_bytes ? options->max_layer_bytes : DEFAULT_MAX_LAYER_BYTES;
     g_mutex_init(&store->publish);
-    if (!open_directories(store, error) || !layer_mounts_open(store, options->mode, error)) {
+    if (!open_directories(store, error) || !layer_mounts_open(store, options, error)) {
         layer_store_close(store);
         return false;
     }

@@ -311,6 +311,7 @@ static bool delete_volume(struct volume_manager *manager, const char *name, GErr
     if (!database_run(manager->database, error, "DELETE FROM volume WHERE name = ?", "s", name) ||
         !dir_remove_tree(manager->directory_fd, name, error))
         return false;
+    database_restore_reserve(manager->database);
     emit(manager, "destroy", name);
     return true;
 }

@@ -61,8 +61,11 @@ bool cli_find(const char *const *words, struct cli_found *ret);
 /* Calls visit for every flag of a command, in the order of their names. */
 void cli_each_flag(const struct cli_command *command, void (*visit)(const struct cli_flag *flag, void *user), void *user);
 const struct cli_flag *cli_find_flag(const struct cli_command *command, const char *name, char letter);
-/* Why a flag is known and yet not honoured, or NULL: the one table of refusals (refused.c). */
-const char *cli_refusal(const struct cli_command *command, const char *flag);
+/* Why a flag is known and yet not honoured with this value, or NULL: the one table of refusals (refused.c). The command is given
+ * by its spellings. */
+const char *cli_refusal(const char *command, const char *flag, const char *value);
+/* Why a command has no body. */
+const char *cli_verb_refusal(const struct cli_command *command);
 /* A command's name within a group ("" for the top level): "ls", or NULL where it has none there. g_free. */
 char *cli_name_in_group(const struct cli_command *command, const char *group);
 

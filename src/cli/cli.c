@@ -160,7 +160,8 @@ static int run_command(struct cli *cli, const struct cli_found *found, const cha
     } else if (!options_check_count(options, &error)) {
         status = fail(1, error);
     } else if (!found->command->run) {
-        print_error("%s: '%s %s' is not supported yet\n", cli->program, cli->program, found->path);
+        print_error("%s: '%s %s' is not supported: %s\n", cli->program, cli->program, found->path,
+                    cli_verb_refusal(found->command));
         status = 1;
     } else {
         status = found->command->run(cli, options, &error);
@@ -208,7 +209,11 @@ static int unknown_in_group(struct cli *cli, const struct cli_found *found, cons
     const char *path = found->path, *blank = *path ? " " : "";
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
         return show_group_help(cli, found, true);
-    if (word[0] == '-' && word[1] == '-')
+    g_autofree char *flag = g_strndup(word, strcspn(word, "="));
+    const char *refusal = g_str_has_prefix(flag, "--") ? cli_refusal(path, flag + 2, NULL) : NULL;
+    if (refusal)
+        print_error("%s is not supported: %s\n", flag, refusal);
+    else if (word[0] == '-' && word[1] == '-')
         print_error("unknown flag: %s\n\nUsage:  %s%s%s\n\nRun '%s%s%s --help' for more information\n", word, cli->program, blank,
                     path, cli->program, blank, path);
     else if (word[0] == '-' && word[1])

@@ -245,6 +245,7 @@ static const struct cli_flag container_update_flags[] = {
     { 0, "cpus", "decimal", "Number of CPUs" },
     { 0, "cpuset-cpus", "string", "CPUs in which to allow execution (0-3, 0,1)" },
     { 0, "cpuset-mems", "string", "MEMs in which to allow execution (0-3, 0,1)" },
+    { 0, "kernel-memory", "bytes", "", true },
     { 'm', "memory", "bytes", "Memory limit" },
     { 0, "memory-reservation", "bytes", "Memory soft limit" },
     { 0, "memory-swap", "bytes", "Swap limit equal to memory plus swap: -1 to enable unlimited swap" },

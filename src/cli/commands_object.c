@@ -28,9 +28,16 @@ static const struct cli_flag checkpoint_rm_flags[] = {
 };
 
 static const struct cli_flag context_create_flags[] = {
+    { 0, "default-stack-orchestrator", "string", "", true },
     { 0, "description", "string", "Description of the context" },
     { 0, "docker", "stringToString", "set the docker endpoint (default [])" },
     { 0, "from", "string", "create context from a named context" },
+    { 0, "kubernetes", "stringToString", "", true },
+    { 0 }
+};
+
+static const struct cli_flag context_export_flags[] = {
+    { 0, "kubeconfig", "", "", true },
     { 0 }
 };
 
@@ -51,8 +58,10 @@ static const struct cli_flag context_rm_flags[] = {
 };
 
 static const struct cli_flag context_update_flags[] = {
+    { 0, "default-stack-orchestrator", "string", "", true },
     { 0, "description", "string", "Description of the context" },
     { 0, "docker", "stringToString", "set the docker endpoint (default [])" },
+    { 0, "kubernetes", "stringToString", "", true },
     { 0 }
 };
 
@@ -284,6 +293,7 @@ static const struct cli_flag trust_signer_remove_flags[] = {
 
 static const struct cli_flag version_flags[] = {
     { 'f', "format", "string", "Format output using a custom template:\n'json':             Print in JSON format\n'TEMPLATE':         Print output using the given Go template.\nRefer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates" },
+    { 0, "kubeconfig", "string", "", true },
     { 0 }
 };
 
@@ -372,7 +382,8 @@ const struct cli_command cli_object_commands[] = {
       .arguments = "[OPTIONS] CONTEXT [FILE|-]",
       .summary = "Export a context to a tar archive FILE or a tar stream on STDOUT.",
       .min = 1,
-      .max = 2 },
+      .max = 2,
+      .flags = context_export_flags },
     { .spellings = "context import",
       .arguments = "CONTEXT FILE|-",
       .summary = "Import a context from a tar or zip file",

@@ -305,6 +305,7 @@ static const struct cli_flag stack_config_flags[] = {
 static const struct cli_flag stack_deploy_flags[] = {
     { 'c', "compose-file", "strings", "Path to a Compose file, or \"-\" to read from stdin" },
     { 'd', "detach", "", "Exit immediately instead of waiting for the stack services to converge (default true)" },
+    { 0, "orchestrator", "string", "", true },
     { 0, "prune", "", "Prune services that are no longer referenced" },
     { 'q', "quiet", "", "Suppress progress output" },
     { 0, "resolve-image", "string", "Query the registry to resolve image digest and supported platforms (\"always\", \"changed\", \"never\") (default \"always\")" },
@@ -314,6 +315,7 @@ static const struct cli_flag stack_deploy_flags[] = {
 
 static const struct cli_flag stack_ls_flags[] = {
     { 0, "format", "string", "Format output using a custom template:\n'table':            Print output in table format with column headers (default)\n'table TEMPLATE':   Print output in table format using the given Go template\n'json':             Print in JSON format\n'TEMPLATE':         Print output using the given Go template.\nRefer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates" },
+    { 0, "orchestrator", "string", "", true },
     { 0 }
 };
 
@@ -322,18 +324,21 @@ static const struct cli_flag stack_ps_flags[] = {
     { 0, "format", "string", "Format output using a custom template:\n'table':            Print output in table format with column headers (default)\n'table TEMPLATE':   Print output in table format using the given Go template\n'json':             Print in JSON format\n'TEMPLATE':         Print output using the given Go template.\nRefer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates" },
     { 0, "no-resolve", "", "Do not map IDs to Names" },
     { 0, "no-trunc", "", "Do not truncate output" },
+    { 0, "orchestrator", "string", "", true },
     { 'q', "quiet", "", "Only display task IDs" },
     { 0 }
 };
 
 static const struct cli_flag stack_rm_flags[] = {
     { 'd', "detach", "", "Do not wait for stack removal (default true)" },
+    { 0, "orchestrator", "string", "", true },
     { 0 }
 };
 
 static const struct cli_flag stack_services_flags[] = {
     { 'f', "filter", "filter", "Filter output based on conditions provided" },
     { 0, "format", "string", "Format output using a custom template:\n'table':            Print output in table format with column headers (default)\n'table TEMPLATE':   Print output in table format using the given Go template\n'json':             Print in JSON format\n'TEMPLATE':         Print output using the given Go template.\nRefer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates" },
+    { 0, "orchestrator", "string", "", true },
     { 'q', "quiet", "", "Only display IDs" },
     { 0 }
 };

@@ -123,13 +123,29 @@ static bool parse_words(struct options *options, const char *const *words, GPtrA
     return true;
 }
 
+/* DOCKER_CONTENT_TRUST stands for --disable-content-trust=false where images are fetched, made or sent. */
+static const char *trust_refusal(const struct options *options)
+{
+    bool wanted;
+    const char *flag = "disable-content-trust", *text = g_getenv("DOCKER_CONTENT_TRUST");
+    if (!cli_find_flag(options->command, flag, 0) || options_given(options, flag) || !text || !parse_bool(text, &wanted) ||
+        !wanted)
+        return NULL;
+    return cli_refusal(options->command->spellings, flag, "false");
+}
+
 static bool check_refusals(const struct options *options, GError **error)
 {
+    const char *untrusted = trust_refusal(options);
+    if (untrusted)
+        return error_set(error, TARE_ERROR_INVALID, "DOCKER_CONTENT_TRUST is not supported: %s", untrusted);
     GHashTableIter iter;
     gpointer name;
     g_hash_table_iter_init(&iter, options->values);
     while (g_hash_table_iter_next(&iter, &name, NULL)) {
-        const char *reason = cli_refusal(options->command, name);
+        bool value;
+        const char *text = options_string(options, name, ""), *plain = parse_bool(text, &value) ? value ? "true" : "false" : text;
+        const char *reason = cli_refusal(options->command->spellings, name, plain);
         if (reason)
             return error_set(error, TARE_ERROR_INVALID, "--%s is not supported: %s", (const char *)name, reason);
     }

@@ -41,8 +41,6 @@ static gint by_name(gconstpointer a, gconstpointer b)
 
 int cmd_volume_ls(struct cli *cli, const struct options *options, GError **error)
 {
-    if (options_bool(options, "cluster", false))
-        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "cluster volumes are not supported"), 1;
     const char *format = options_string(options, "format", json_get_string(cli->config, "volumesFormat", NULL));
     g_autoptr(GString) query = g_string_new(NULL);
     query_add_filters(query, options);

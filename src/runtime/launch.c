@@ -117,13 +117,20 @@ static int unified_fd(const struct cgroup *cgroup)
 bool launch_clone(struct launch *launch, int flags, const struct cgroup *cgroup, int pid_namespace, void (*run)(struct child *),
                   bool *ret_in_cgroups, GError **error)
 {
-    g_autofd int own = -1;
+    g_autofd int own = -1, own_network = -1;
     int cgroup_fd = unified_fd(cgroup);
     bool has_unified = cgroup_fd >= 0, v1 = cgroup && cgroup->backend == &cgroup_v1_backend;
     if (pid_namespace >= 0) {
         own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
         if (own < 0 || setns(pid_namespace, CLONE_NEWPID) < 0)
             return error_set_errno(error, errno, "join the pid namespace");
+    }
+    /* A network namespace that belongs to the host cannot be joined from within a new user namespace: the child is born in it. */
+    if (flags & CLONE_NEWUSER && launch->child.netns >= 0) {
+        own_network = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        if (own_network < 0 || setns(launch->child.netns, CLONE_NEWNET) < 0)
+            return error_set_errno(error, errno, "join the network namespace");
+        launch->child.netns = -1;
     }
     launch->child.cgroup = cgroup;
     /* In a user namespace of its own it has no right to. */
@@ -146,6 +153,8 @@ bool launch_clone(struct launch *launch, int flags, const struct cgroup *cgroup,
     if (own >= 0 && setns(own, CLONE_NEWPID) < 0)
         g_error("cannot return to our own pid namespace: %s",
                 g_strerror(errno)); /* every later child would be born in a container */
+    if (own_network >= 0 && setns(own_network, CLONE_NEWNET) < 0)
+        g_error("cannot return to our own network namespace: %s", g_strerror(errno));
     if (pid < 0)
         return error_set_errno(error, saved, "clone");
     launch->pid = (pid_t)pid;

@@ -84,7 +84,7 @@ static int match_one(const char **pattern, const char **name)
     case '\\':
         if (!*++*pattern)
             return -1;
-        /* fall through */
+        G_GNUC_FALLTHROUGH;
     default:
         c = take(pattern);
         return take(name) == c;

@@ -198,7 +198,7 @@ static json_t *canonical(const struct field *field, const json_t *value, const c
     case FIELD_STRINGS_OR_TEXT:
         if (json_is_string(value))
             return json_pack("[O]", value);
-        /* fall through */
+        G_GNUC_FALLTHROUGH;
     case FIELD_STRINGS:
         wanted = json_is_array(value) && all_strings(value) ? NULL : "[]string";
         break;

@@ -113,6 +113,8 @@ struct container_manager {
 /* ---- manager.c, recover.c ---- */
 void container_image_users(void *user, const char *image_id, char **ret_running, char **ret_stopped);
 bool containers_recover(struct container_manager *manager, GError **error);
+/* Its restart policy starts it when the engine comes up, or when its shim, which else restarts it, has died. */
+bool container_wants_start(struct container *container);
 
 /* ---- records.c ---- */
 bool records_migrate(struct database *database, GError **error);
@@ -219,6 +221,7 @@ struct spec_input {
     const struct spec_device *devices;
     size_t n_devices;
 };
+char *spec_cgroup_path(const char *id, const json_t *host_config, const char *default_parent);
 bool spec_build(const struct spec_input *input, json_t **ret, GError **error);
 /* The process object of an exec. */
 bool spec_exec_process(const json_t *config, const json_t *host_config, const json_t *exec, const char *hostname, json_t **ret,
@@ -267,6 +270,8 @@ void container_ended(struct container *container, int exit_code, gint64 finished
 /* Waits for a shim that is our child, whenever it ends. remove_directories: the container is gone, and its directories go when the
  * shim does not hold them any more. */
 void monitor_reap(struct container *container, pid_t pid, bool remove_directories);
+/* Its shim has died: kills what it ran and removes its cgroup. True where something still ran. */
+bool container_sweep_processes(struct container *container);
 void waiters_wake(struct container *container, bool exited, bool removed);
 
 /* ---- wait.c, life.c ---- */

@@ -5,6 +5,7 @@
 #include "base/frame.h"
 #include "base/log.h"
 #include "base/spawn.h"
+#include "runtime/runtime.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -46,6 +47,7 @@ struct end {
     int exit_code;
     gint64 finished_at;
     bool oom_killed;
+    bool lost; /* by the death of its shim */
     char *error_text;
 };
 
@@ -80,21 +82,50 @@ static bool add_watch(struct monitor *monitor, struct watch *watch)
 
 /* ---- what a shim tells ---- */
 
+bool container_sweep_processes(struct container *container)
+{
+    struct container_manager *manager = container->manager;
+    g_autoptr(json_t) host_config = container_get_host_config(container);
+    g_autofree char *path = spec_cgroup_path(container->id, host_config, manager->cgroup_parent);
+    g_autoptr(GError) error = NULL;
+    bool was_alive = false;
+    if (!runtime_sweep(path, &was_alive, &error))
+        log_error(error, "processes of a lost container", "container", container->id, NULL);
+    return was_alive;
+}
+
+/* The shim would have applied the policy. */
+static void start_again(struct container *container)
+{
+    g_autoptr(GError) error = NULL;
+    struct container_manager *manager = container->manager;
+    if (g_atomic_int_get(&manager->monitor->stopping) || container->removed || !container_wants_start(container) ||
+        container_start(manager, container->id, NULL, &error))
+        return;
+    log_error(error, "start by restart policy", "container", container->id, NULL);
+}
+
 static void work_on_end(gpointer data, gpointer user)
 {
     struct end *end = data;
-    if (end->only_directories)
+    if (end->only_directories) {
         container_remove_directories(end->container);
-    else
+    } else {
+        if (end->lost)
+            container_sweep_processes(end->container);
         container_ended(end->container, end->exit_code, end->finished_at, end->oom_killed, end->error_text);
+        if (end->lost)
+            start_again(end->container);
+    }
     container_unref(end->container);
     g_free(end->error_text);
     g_free(end);
 }
 
-static void push_end(struct watch *watch, int exit_code, gint64 finished_at, bool oom_killed, const char *error_text)
+static void push_end(struct watch *watch, int exit_code, gint64 finished_at, bool oom_killed, bool lost, const char *error_text)
 {
     struct end *end = g_new0(struct end, 1);
+    end->lost = lost;
     watch->ended = true;
     end->container = container_ref(watch->container);
     end->exit_code = exit_code;
@@ -130,7 +161,7 @@ static void on_exit_event(struct watch *watch, const json_t *event)
     gint64 finished_at = json_get_int(event, "finished_at", timestamp_now());
     bool oom_killed = json_get_bool(event, "oom_killed", false);
     if (!json_get_bool(event, "will_restart", false)) {
-        push_end(watch, exit_code, finished_at, oom_killed, NULL);
+        push_end(watch, exit_code, finished_at, oom_killed, false, NULL);
         return;
     }
     g_mutex_lock(&container->lock);
@@ -189,7 +220,7 @@ static void on_final_event(struct watch *watch, const json_t *event)
     if (watch->ended)
         return;
     struct container_state state = container_get_state(watch->container);
-    push_end(watch, state.exit_code, state.finished_at ? state.finished_at : timestamp_now(), state.oom_killed, NULL);
+    push_end(watch, state.exit_code, state.finished_at ? state.finished_at : timestamp_now(), state.oom_killed, false, NULL);
 }
 
 static void dispatch(struct watch *watch, const json_t *event)
@@ -209,11 +240,8 @@ static void dispatch(struct watch *watch, const json_t *event)
 static void on_lost(struct watch *watch)
 {
     struct container *container = watch->container;
-    struct container_state state = container_get_state(container);
-    if (state.pid > 0)
-        kill(state.pid, SIGKILL);
     log_line(LOG_LEVEL_ERROR, "the shim has ended unexpectedly", "container", container->id, NULL);
-    push_end(watch, 128 + SIGKILL, timestamp_now(), false, "the container's shim ended unexpectedly");
+    push_end(watch, 128 + SIGKILL, timestamp_now(), false, true, "the container's shim ended unexpectedly");
 }
 
 static void on_readable(struct monitor *monitor, struct watch *watch)

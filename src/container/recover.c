@@ -8,6 +8,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -36,6 +37,7 @@ static void apply_status(struct container *container, enum container_status stat
     state->exit_code = (int)json_get_int(reply, "exit_code", state->exit_code);
     state->oom_killed = json_get_bool(reply, "oom_killed", state->oom_killed);
     state->restart_count = (int)json_get_int(reply, "restart_count", state->restart_count);
+    state->stopped_by_user |= json_get_bool(reply, "stopped_by_user", false);
     state->has_been_started = true;
 }
 
@@ -87,17 +89,38 @@ static json_t *read_exit_record(struct container *container)
     return json_parse(text, length, EXIT_RECORD_MAX, "exit.json", NULL);
 }
 
-/* It ended while nobody watched. An exit record that is older than the start belongs to an earlier life. */
-static void record_missed_end(struct container *container)
+/* What only the shim knew: restarts that it made, and a stop that the engine did not live to record. */
+static void apply_exit_record(struct container *container, const json_t *record)
 {
-    g_autoptr(json_t) record = read_exit_record(container);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&container->lock);
+    struct container_state *state = &container->state;
+    state->started_at = MAX(state->started_at, json_get_int(record, "started_at", 0));
+    state->restart_count = (int)json_get_int(record, "restart_count", state->restart_count);
+    state->stopped_by_user |= json_get_bool(record, "stopped_by_user", false);
+    state->has_been_started = true;
+}
+
+/* It ended while nobody watched. An exit record that is older than the start belongs to an earlier life, as does one that
+ * announces another life: then the shim itself has died. */
+static void record_missed_end(struct container *container, const json_t *record)
+{
     gint64 finished_at = json_get_int(record, "finished_at", 0);
-    bool known = record && finished_at >= container->state.started_at;
-    if (known)
+    bool is_known = record && finished_at >= container->state.started_at;
+    bool was_alive = container_sweep_processes(container);
+    if (is_known)
+        apply_exit_record(container, record);
+    if (is_known && !json_get_bool(record, "will_restart", false))
         container_ended(container, (int)json_get_int(record, "exit_code", EXIT_UNKNOWN), finished_at,
                         json_get_bool(record, "oom_killed", false), json_get_string(record, "error", ""));
     else
-        container_ended(container, EXIT_UNKNOWN, timestamp_now(), false, "");
+        container_ended(container, was_alive ? 128 + SIGKILL : EXIT_UNKNOWN, timestamp_now(), false,
+                        was_alive ? "the container's shim ended unexpectedly" : "");
+}
+
+/* A whole life that began just before the engine's death, and is over. */
+static bool is_unknown_life(const struct container_state *state, const json_t *record)
+{
+    return json_get_int(record, "started_at", 0) > state->started_at;
 }
 
 /* A start that the engine's death cut short: the shim never ran its container, or nobody recorded that it does. */
@@ -107,6 +130,7 @@ static void drop_half_started(struct container *container)
     g_autoptr(json_t) request = json_pack("{s:s}", "op", "quit");
     if (shim_call(socket_path, request, NULL, 0, NULL, NULL, NULL, NULL))
         log_line(LOG_LEVEL_INFO, "half-started container dropped", "container", container->id, NULL);
+    container_sweep_processes(container);
     files_remove_run(container);
 }
 
@@ -118,10 +142,11 @@ static void recover_one(struct container *container)
     bool has_socket = access(socket_path, F_OK) == 0;
     if (has_socket && take_over(container))
         return;
-    if (was_running)
-        record_missed_end(container);
-    else if (has_socket)
+    g_autoptr(json_t) record = was_running || has_socket ? read_exit_record(container) : NULL;
+    if (has_socket && !was_running)
         drop_half_started(container);
+    if (was_running || is_unknown_life(&state, record))
+        record_missed_end(container, record);
     /* One that removes itself has nobody left who would start it. */
     g_autoptr(json_t) host_config = container_get_host_config(container);
     bool removes_itself = json_get_bool(host_config, "AutoRemove", false);
@@ -169,7 +194,7 @@ static bool keep_holder(void *user, const char *holder)
 
 /* ---- restart policies ---- */
 
-static bool wants_start(struct container *container)
+bool container_wants_start(struct container *container)
 {
     g_autoptr(json_t) host_config = container_get_host_config(container);
     const char *policy = json_get_string(json_get_object(host_config, "RestartPolicy"), "Name", "");
@@ -205,7 +230,7 @@ bool containers_recover(struct container_manager *manager, GError **error)
     for (guint i = 0; i < all->len; i++)
         recover_one(all->pdata[i]);
     for (guint i = 0; i < all->len; i++)
-        if (!((struct container *)all->pdata[i])->removed && wants_start(all->pdata[i]))
+        if (!((struct container *)all->pdata[i])->removed && container_wants_start(all->pdata[i]))
             g_ptr_array_add(wanted, container_ref(all->pdata[i]));
     sweep_directory(manager, manager->containers_dir, manager->containers_fd);
     sweep_directory(manager, manager->run_dir, manager->run_fd);

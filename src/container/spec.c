@@ -187,11 +187,16 @@ static json_t *sysctls(const struct spec_input *input)
     return all;
 }
 
+char *spec_cgroup_path(const char *id, const json_t *host_config, const char *default_parent)
+{
+    const char *asked = json_get_string(host_config, "CgroupParent", "");
+    const char *parent = *asked ? asked : default_parent;
+    return g_strdup_printf("%s%s/%s", *parent == '/' ? "" : "/", parent, id);
+}
+
 static bool add_linux(const struct spec_input *input, const char *propagation, json_t *spec, GError **error)
 {
-    const char *parent = json_get_string(input->host_config, "CgroupParent", "");
-    g_autofree char *cgroup = g_strdup_printf("%s%s/%s", *(*parent ? parent : input->cgroup_parent) == '/' ? "" : "/",
-                                              *parent ? parent : input->cgroup_parent, input->id);
+    g_autofree char *cgroup = spec_cgroup_path(input->id, input->host_config, input->cgroup_parent);
     json_t *resources = spec_resources(input->host_config);
     json_t *part = json_pack("{s:o, s:o, s:s, s:o}", "namespaces", namespaces(input), "resources", resources, "cgroupsPath",
                              cgroup, "sysctl", sysctls(input));

@@ -116,6 +116,16 @@ static bool raise_all(struct network_manager *manager, const struct network_opti
     return manager->firewall != NULL;
 }
 
+/* The same after each start, and another on each machine: clients remember it. */
+static void name_network(struct network_manager *manager)
+{
+    g_autofree char *machine = NULL;
+    g_file_get_contents("/etc/machine-id", &machine, NULL, NULL);
+    g_autofree char *text = g_strdup_printf("%s\n%s", machine ? machine : "", manager->bridge);
+    g_autofree char *digest = g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
+    g_strlcpy(manager->network_id, digest, sizeof manager->network_id);
+}
+
 bool network_open(const struct network_options *options, struct network_manager **ret, GError **error)
 {
     if (strlen(options->bridge) >= IFNAMSIZ)
@@ -125,7 +135,7 @@ bool network_open(const struct network_options *options, struct network_manager 
     manager->table = g_strdup(options->table);
     manager->run_dir = g_strdup(options->run_dir);
     manager->dns = g_strdupv((char **)options->dns);
-    identifier_new(manager->network_id);
+    name_network(manager);
     g_mutex_init(&manager->lock);
     manager->attachments = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, attachment_free);
     if (!raise_all(manager, options, error)) {

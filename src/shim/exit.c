@@ -44,13 +44,14 @@ int exit_code_of_failure(const char *message)
 }
 
 /* By rename: who reads it sees all or nothing. Not synced: after a crash of the machine the container is gone in any case. */
-static void write_exit_record(struct shim *shim)
+static void write_exit_record(struct shim *shim, bool will_restart)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(json_t) record =
-        json_pack("{s:i,s:I,s:I,s:b,s:s,s:I}", "exit_code", shim->exit_code, "finished_at", (json_int_t)shim->finished_at,
+        json_pack("{s:i,s:I,s:I,s:b,s:s,s:I,s:b,s:b}", "exit_code", shim->exit_code, "finished_at", (json_int_t)shim->finished_at,
                   "started_at", (json_int_t)shim->started_at, "oom_killed", shim->oom_killed, "error",
-                  shim->error ? shim->error : "", "restart_count", (json_int_t)shim->restart_state.count);
+                  shim->error ? shim->error : "", "restart_count", (json_int_t)shim->restart_state.count, "stopped_by_user",
+                  shim->stopped_by_user, "will_restart", will_restart);
     g_autofree char *text = json_text(record);
     g_autofd int directory = dir_make_path(shim->config->state_dir, 0700, &error);
     if (directory < 0 || !file_write(directory, "exit.json", text, strlen(text), 0600, false, &error))
@@ -79,7 +80,7 @@ void exit_failed(struct shim *shim, const char *message)
     log_file_end_lines(shim->log);
     log_file_flush(shim->log);
     stdio_finish(&shim->stdio);
-    write_exit_record(shim);
+    write_exit_record(shim, false);
     shim_config_release_ports(shim->config);
     stop_finished(shim);
     exit_final(shim);
@@ -95,7 +96,7 @@ static void report(struct shim *shim)
     log_file_flush(shim->log);
     bool again = restart_decide(&shim->restart, &shim->restart_state, shim->exit_code, shim->stopped_by_user, ran_ns, &delay_ms);
     shim->state = again ? SHIM_RESTARTING : SHIM_EXITED;
-    write_exit_record(shim);
+    write_exit_record(shim, again);
     if (!again)
         shim_config_release_ports(shim->config);
     server_emit(shim, json_pack("{s:s,s:i,s:I,s:b,s:b}", "event", "exit", "exit_code", shim->exit_code, "finished_at",

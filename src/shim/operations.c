@@ -194,11 +194,11 @@ static bool op_pids(struct shim *shim, struct request *request, GError **error)
 json_t *shim_status(struct shim *shim)
 {
     static const char *const names[] = { "created", "created", "running", "paused", "restarting", "exited" };
-    return json_pack("{s:s,s:i,s:i,s:I,s:I,s:b,s:s,s:I,s:o}", "state", names[shim->state], "pid",
+    return json_pack("{s:s,s:i,s:i,s:I,s:I,s:b,s:s,s:I,s:b,s:o}", "state", names[shim->state], "pid",
                      is_up(shim) ? (int)shim->pid : 0, "exit_code", shim->exit_code, "started_at", (json_int_t)shim->started_at,
                      "finished_at", (json_int_t)shim->finished_at, "oom_killed", shim->oom_killed, "error",
-                     shim->error ? shim->error : "", "restart_count", (json_int_t)shim->restart_state.count, "execs",
-                     exec_status(shim));
+                     shim->error ? shim->error : "", "restart_count", (json_int_t)shim->restart_state.count, "stopped_by_user",
+                     shim->stopped_by_user, "execs", exec_status(shim));
 }
 
 static bool op_status(struct shim *shim, struct request *request, GError **error)

@@ -64,7 +64,7 @@
  *   quit       the container must not be running; unmounts, replies, and ends
  *
  * exit.json in state_dir, written (rename) before the exit event: {"exit_code", "finished_at", "started_at", "oom_killed", "error",
- * "restart_count"}; by it a tared that was away learns the end.
+ * "restart_count", "stopped_by_user", "will_restart"}; by it a tared that was away learns the end.
  * A record in run_dir/shim.json: {"shim_pid", "pid" (0 until the start), "started_at"}.
  *
  * SIGTERM to the shim stops its container (the host shuts down); it survives all else that may befall tared.

@@ -1,0 +1,366 @@
+"""The engine's death, at any instant: containers run on, their ends are known, images are whole or absent, and nothing half-made remains."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import program_directory
+from inputs import busybox_root
+
+TICKER = "i=0; while true; do echo line$i; i=$((i+1)); sleep 0.1; done"
+
+
+@pytest.fixture
+def one(new_engine):
+    running = new_engine().start()
+    running.tare("import", str(busybox_root()), "busybox")
+    return running
+
+
+def wait_until(holds, what, seconds=15):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            value = holds()
+        except OSError:
+            value = None
+        if value:
+            return value
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        time.sleep(0.03)
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def state(engine, name):
+    return engine.api("GET", f"/containers/{name}/json").json["State"]
+
+
+def inspect(engine, name, template):
+    return engine.tare("inspect", "-f", template, name).stdout.rstrip("\n")
+
+
+def ask(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        return connection.makefile("rb").readline()
+
+
+def spawn(engine, *arguments, **options):
+    environment = {**os.environ, "TARE_HOST": engine.host, "DOCKER_HOST": engine.host, "HOME": engine.directory}
+    return subprocess.Popen([os.path.join(program_directory(), "tare"), *arguments], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def read_until(file, wanted, seconds=10):
+    """Reads from a pipe or terminal until it has said what is wanted."""
+    descriptor = file if isinstance(file, int) else file.fileno()
+    received = b""
+    deadline = time.monotonic() + seconds
+    while wanted not in received:
+        ready, _, _ = select.select([descriptor], [], [], max(0, deadline - time.monotonic()))
+        assert ready, f"{received!r} instead of {wanted!r}"
+        piece = os.read(descriptor, 65536)
+        assert piece, f"the end after {received!r} instead of {wanted!r}"
+        received += piece
+    return received
+
+
+def shims_of(engine):
+    """The supervisors of an engine's containers: container id → pid."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if words[0] == "tare-shim" and os.path.isdir(f"{engine.data_root}/containers/{words[1]}"):
+            found[words[1]] = int(pid)
+    return found
+
+
+# ---- running containers ----
+
+
+@pytest.mark.parametrize("hard", [True, False], ids=["kill", "term"])
+def test_running_containers_run_on(one, hard):
+    port = free_port()
+    one.tare("run", "-d", "--name", "plain", "busybox", "sh", "-c", TICKER)
+    one.tare("run", "-dt", "--name", "tty", "busybox", "sh")
+    one.tare("run", "-di", "--name", "open", "busybox", "cat")
+    one.tare("run", "-d", "--name", "port", "-p", f"{port}:7", "busybox", "nc", "-ll", "-p", "7", "-e", "hostname")
+    one.tare("run", "-d", "--name", "vol", "-v", "data:/data", "busybox", "sh", "-c", "while true; do date >> /data/log; sleep 0.1; done")
+    one.tare("run", "-d", "--rm", "--name", "auto", "busybox", "sleep", "1000")
+    one.tare("run", "-d", "--name", "limits", "-m", "64m", "--pids-limit", "20", "busybox", "sleep", "1000")
+    one.tare("run", "-d", "--name", "frozen", "busybox", "sh", "-c", TICKER)
+    one.tare("pause", "frozen")
+    one.tare("run", "-d", "--name", "host", "--network", "host", "busybox", "sleep", "1000")
+    one.tare("run", "-d", "--name", "none", "--network", "none", "busybox", "sleep", "1000")
+    names = ["plain", "tty", "open", "port", "vol", "auto", "limits", "frozen", "host", "none"]
+    wait_until(lambda: ask(port), "the port answers")
+    pids = {name: state(one, name)["Pid"] for name in names}
+    before = {name: one.api("GET", f"/containers/{name}/json").json for name in names}
+    execs = spawn(one, "exec", "-i", "plain", "sh", "-c", "echo begun; cat; exit 9")
+    attached = spawn(one, "attach", "open")
+    read_until(execs.stdout, b"begun")
+
+    def leave():
+        one.kill() if hard else one.stop()
+
+    leave()
+    time.sleep(0.5)
+    last = len(open(f"{one.data_root}/volumes/data/_data/log", encoding="utf-8").read().splitlines())
+    assert ask(port) == (before["port"]["Id"][:12] + "\n").encode(), "a published port answers without the engine"
+    # terminals on the unix socket are the shim's: they go on
+    execs.stdin.write(b"across\n")
+    execs.stdin.flush()
+    read_until(execs.stdout, b"across")
+    attached.stdin.write(b"hello from before\n")
+    attached.stdin.flush()
+    read_until(attached.stdout, b"hello from before")
+    one.start()
+
+    assert {name: state(one, name)["Pid"] for name in names} == pids
+    for name in names:
+        now = one.api("GET", f"/containers/{name}/json").json
+        for part in ("State", "NetworkSettings", "Config", "HostConfig", "Mounts", "Name", "Image"):
+            assert now[part] == before[name][part], (name, part)
+    assert sorted(one.tare("ps", "--format", "{{.Names}}").stdout.split()) == sorted(names)
+    assert "(Paused)" in one.tare("ps", "--filter", "name=frozen", "--format", "{{.Status}}").stdout
+    # logs, also of what was written meanwhile: no line is missing
+    lines = one.tare("logs", "plain").stdout.splitlines()
+    assert len(lines) >= 5
+    assert lines == [f"line{i}" for i in range(len(lines))]
+    follow = spawn(one, "logs", "-f", "--tail", "1", "plain")
+    read_until(follow.stdout, f"line{len(lines) + 3}".encode())
+    follow.terminate()
+    follow.wait(10)
+    # exec, in all of them
+    for name in names:
+        if name != "frozen":
+            assert one.tare("exec", name, "sh", "-c", "echo in; exit 3", check=False).returncode == 3, name
+    assert one.tare("exec", "limits", "id", "-u").stdout == "0\n"
+    refused = one.tare("exec", "frozen", "true", check=False)
+    assert refused.returncode == 1
+    assert "is paused, unpause the container before exec" in refused.stderr
+    # the sessions of before still work
+    execs.stdin.write(b"still\n")
+    execs.stdin.close()
+    read_until(execs.stdout, b"still")
+    execs.wait(10)
+    attached.stdin.write(b"to cat\n")
+    attached.stdin.flush()
+    read_until(attached.stdout, b"to cat")
+    # a new attach
+    again = spawn(one, "attach", "--no-stdin", "plain")
+    read_until(again.stdout, b"line")
+    again.kill()
+    again.wait()
+    assert ask(port)
+    assert one.tare("port", "port").stdout.splitlines()[0] == f"7/tcp -> 0.0.0.0:{port}"
+    wait_until(lambda: len(open(f"{one.data_root}/volumes/data/_data/log", encoding="utf-8").read().splitlines()) > last, "the volume is written")
+    assert "sleep 1000" in one.tare("top", "limits").stdout
+    assert one.api("GET", "/containers/limits/stats?stream=0").json["memory_stats"]["limit"] == 64 << 20
+    # stdin of -i: what comes at its end
+    attached.stdin.close()
+    assert attached.wait(10) == 0
+    wait_until(lambda: not state(one, "open")["Running"], "cat ends with its input")
+    assert inspect(one, "open", "{{.State.ExitCode}}") == "0"
+    # unpause, stop, kill, wait, rm
+    one.tare("unpause", "frozen")
+    assert state(one, "frozen")["Status"] == "running"
+    waiting = spawn(one, "wait", "limits")
+    time.sleep(0.2)
+    one.tare("kill", "limits")
+    assert waiting.communicate(timeout=10)[0] == b"137\n"
+    one.tare("stop", "-t", "0", "plain", "port", "vol", "frozen", "host", "none", "auto")
+    wait_until(lambda: one.api("GET", "/containers/auto/json").status == 404, "--rm removes")
+    with pytest.raises(OSError):
+        ask(port)
+    one.tare("start", "port")
+    wait_until(lambda: ask(port), "it can be started again")
+    one.tare("rm", "-f", "port", "plain", "tty", "open", "vol", "limits", "frozen", "host", "none")
+    assert one.tare("ps", "-aq").stdout == ""
+    one.tare("volume", "rm", "data")
+    assert execs.returncode == 9 or execs.returncode == 1, execs.stderr.read()
+
+
+@pytest.mark.parametrize("hard", [True, False], ids=["kill", "term"])
+def test_a_terminal_is_attached_again(one, hard):
+    one.tare("run", "-dit", "--name", "tty", "busybox", "sh")
+    one.kill() if hard else one.stop()
+    one.start()
+    primary, secondary = pty.openpty()
+    environment = {**os.environ, "TARE_HOST": one.host}
+    client = subprocess.Popen([os.path.join(program_directory(), "tare"), "attach", "tty"], env=environment, stdin=secondary, stdout=secondary, stderr=secondary, start_new_session=True)
+    os.write(primary, b"echo $((6*7))answer\n")
+    read_until(primary, b"42answer")
+    os.write(primary, b"\x10\x11")  # Ctrl-P Ctrl-Q
+    read_until(primary, b"read escape sequence")
+    assert client.wait(10) == 1
+    assert state(one, "tty")["Running"]
+    os.close(primary)
+    os.close(secondary)
+
+
+@pytest.mark.parametrize("hard", [True, False], ids=["kill", "term"])
+def test_ends_that_nobody_saw_are_known(one, hard, tmp_path):
+    """Containers that wait for a file on the host, and end while no engine is there."""
+    go = tmp_path / "go"
+    until = "while [ ! -e /host/go ]; do sleep 0.05; done; "
+    run = lambda name, command, *flags: one.tare("run", "-d", "--name", name, "-v", f"{tmp_path}:/host", *flags, "busybox", "sh", "-c", command)
+    run("seven", until + "echo last words; exit 7")
+    run("zero", until)
+    run("term", until + "kill -9 $$; sleep 5", "--init")
+    run("auto", until + "exit 4", "--rm", "-v", "/anonymous")
+    run("always", until + "echo life; sleep 0.3; exit 1", "--restart", "always")
+    run("failing", until + "echo life; exit 6", "--restart", "on-failure:2")
+    run("clean", until + "exit 0", "--restart", "on-failure")
+    run("unless", until + "echo life; sleep 1", "--restart", "unless-stopped")
+    run("oom", until + "tail /dev/zero", "-m", "20m", "--memory-swap", "20m")
+    time.sleep(0.2)
+    first = {name: state(one, name)["StartedAt"] for name in ("seven", "always", "failing")}
+    one.kill() if hard else one.stop()
+    gone = time.time()
+    go.touch()
+    time.sleep(2.5)
+    back = time.time()
+    one.start()
+
+    def ended(name):
+        value = state(one, name)
+        assert not value["Running"], value
+        return value
+
+    def seconds(stamp):
+        whole, fraction = stamp.rstrip("Z").split(".")
+        return time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) - time.timezone + float("0." + fraction)
+
+    for name, code in (("seven", 7), ("zero", 0), ("term", 137), ("oom", 137), ("failing", 6), ("clean", 0)):
+        value = ended(name)
+        assert (value["ExitCode"], value["Status"]) == (code, "exited"), (name, value)
+        assert gone <= seconds(value["FinishedAt"]) < back, (name, value["FinishedAt"])
+        assert one.tare("wait", name).stdout == f"{code}\n"
+    assert ended("oom")["OOMKilled"] is True
+    assert ended("seven")["OOMKilled"] is False
+    assert ended("seven")["StartedAt"] == first["seven"]
+    assert one.tare("logs", "seven").stdout == "last words\n"
+    assert one.tare("logs", "failing").stdout == "life\n" * 3
+    assert re.match(r"Exited \(7\) ", one.tare("ps", "-a", "--filter", "name=seven", "--format", "{{.Status}}").stdout)
+    assert one.api("GET", "/containers/auto/json").status == 404
+    assert one.api("GET", "/volumes").json["Volumes"] in ([], None)
+    assert one.api("GET", "/containers/failing/json").json["RestartCount"] == 2
+    assert one.api("GET", "/containers/clean/json").json["RestartCount"] == 0
+    count = one.api("GET", "/containers/always/json").json["RestartCount"]
+    assert count >= 2
+    assert state(one, "always")["Status"] in ("running", "restarting")
+    assert one.api("GET", "/containers/unless/json").json["RestartCount"] >= 1
+    assert state(one, "always")["StartedAt"] > first["always"]
+    wait_until(lambda: one.api("GET", "/containers/always/json").json["RestartCount"] > count, "restarts go on")
+    one.tare("stop", "-t", "0", "always", "unless")
+    count = one.api("GET", "/containers/always/json").json["RestartCount"]
+    time.sleep(0.5)
+    assert state(one, "always")["Status"] == "exited"
+    one.tare("rm", "seven", "zero", "term", "oom", "failing", "clean", "always", "unless")
+
+
+def test_a_killed_shim_is_a_dead_container(one):
+    one.tare("run", "-d", "--name", "watched", "busybox", "sleep", "1000")
+    one.tare("run", "-d", "--name", "unseen", "busybox", "sleep", "1000")
+    one.tare("run", "-d", "--rm", "--name", "auto", "busybox", "sleep", "1000")
+    one.tare("run", "-d", "--restart", "always", "--name", "always", "busybox", "sleep", "1000")
+    pids = {name: state(one, name)["Pid"] for name in ("watched", "unseen", "auto", "always")}
+    ids = {name: one.api("GET", f"/containers/{name}/json").json["Id"] for name in pids}
+    shims = shims_of(one)
+    assert sorted(shims) == sorted(ids.values())
+    os.kill(shims[ids["watched"]], signal.SIGKILL)
+    wait_until(lambda: state(one, "watched")["Status"] == "exited", "the end is noticed")
+    assert state(one, "watched")["ExitCode"] == 137
+    os.kill(shims[ids["auto"]], signal.SIGKILL)
+    wait_until(lambda: one.api("GET", "/containers/auto/json").status == 404, "--rm holds")
+    one.kill()
+    os.kill(shims[ids["unseen"]], signal.SIGKILL)
+    time.sleep(0.3)
+    one.start()
+    value = state(one, "unseen")
+    assert (value["Status"], value["ExitCode"]) == ("exited", 137), value
+    for name in ("watched", "unseen", "auto"):
+        wait_until(lambda: not os.path.exists(f"/proc/{pids[name]}"), f"{name}'s process ends with its shim")
+    assert state(one, "always")["Pid"] == pids["always"]
+    one.tare("start", "watched", "unseen")
+    assert one.tare("exec", "watched", "echo", "alive").stdout == "alive\n"
+    one.tare("rm", "-f", "watched", "unseen", "always")
+
+
+def test_restart_of_the_machine(one):
+    """Simulated: the engine and all its shims die, and what lives in memory alone is gone."""
+    flags = {"always": ["--restart", "always"], "unless": ["--restart", "unless-stopped"], "stopped": ["--restart", "unless-stopped"], "failing": ["--restart", "on-failure"], "none": [], "auto": ["--rm"]}
+    for name, more in flags.items():
+        one.tare("run", "-d", "--name", name, *more, "busybox", "sleep", "1000")
+    one.tare("exec", "always", "sh", "-c", "echo kept > /kept")
+    one.tare("create", "--name", "created", "--restart", "always", "busybox", "sleep", "1000")
+    one.tare("stop", "-t", "0", "stopped")
+    shims = shims_of(one)
+    one.kill()
+    for pid in shims.values():
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(0.3)
+    subprocess.run(["nft", "delete", "table", "ip", f"tare_{one.mark}"], check=False, capture_output=True)
+    subprocess.run(["nft", "delete", "table", "inet", f"tare_{one.mark}"], check=False, capture_output=True)
+    subprocess.run(["ip", "link", "delete", f"tare-{one.mark}"], check=False, capture_output=True)
+    subprocess.run(["umount", "-R", one.run_root], check=False, capture_output=True)
+    subprocess.run(["rm", "-rf", one.run_root], check=True)
+    one.start()
+    wait_until(lambda: state(one, "always")["Running"] and state(one, "unless")["Running"], lambda: one.tare("ps", "-a").stdout + one.log[-3000:])
+    assert one.tare("exec", "always", "cat", "/kept").stdout == "kept\n"
+    assert state(one, "none")["Status"] == "exited"
+    assert state(one, "stopped")["Status"] == "exited"
+    assert state(one, "created")["Status"] == "created"
+    assert one.api("GET", "/containers/auto/json").status == 404
+    one.tare("start", "none")
+    assert one.tare("exec", "none", "echo", "again").stdout == "again\n"
+
+
+# ---- the engine beside others ----
+
+
+def test_a_second_engine_on_the_same_root_is_refused(one):
+    bin_directory = program_directory()
+    for run_root in (one.run_root, one.directory + "/other-run"):
+        second = subprocess.run([f"{bin_directory}/tared", "--data-root", one.data_root, "--run-root", run_root, "-H", f"unix://{one.directory}/other.sock"], capture_output=True, text=True, timeout=20, check=False)
+        assert second.returncode == 1
+        assert second.stderr.rstrip().splitlines()[-1] == f"tared: another tared uses {one.data_root}"
+    assert one.tare("run", "--rm", "busybox", "echo", "unharmed").stdout == "unharmed\n"
+
+
+def test_two_engines_do_not_touch_each_other(one, new_engine):
+    other = new_engine().start()
+    other.tare("import", str(busybox_root()), "busybox")
+    port, other_port = free_port(), free_port()
+    for engine, number in ((one, port), (other, other_port)):
+        engine.tare("run", "-d", "--name", "same", "-p", f"{number}:7", "busybox", "nc", "-ll", "-p", "7", "-e", "hostname")
+    names = {number: inspect(engine, "same", "{{.Config.Hostname}}").encode() + b"\n" for engine, number in ((one, port), (other, other_port))}
+    wait_until(lambda: ask(port) and ask(other_port), "both answer")
+    taken = other.tare("run", "-d", "--name", "clash", "-p", f"{port}:7", "busybox", "sleep", "1", check=False)
+    assert taken.returncode == 125
+    assert "port is already allocated" in taken.stderr or "address already in use" in taken.stderr
+    one.kill()
+    assert ask(other_port) == names[other_port]
+    other.restart(hard=True)
+    assert ask(port) == names[port]
+    one.start()
+    one.tare("rm", "-f", "same")
+    assert ask(other_port) == names[other_port]
+    assert other.tare("exec", "same", "echo", "here").stdout == "here\n"

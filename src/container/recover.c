@@ -192,6 +192,12 @@ static bool keep_holder(void *user, const char *holder)
     return g_str_has_prefix(holder, CONTAINER_HOLDER) && g_hash_table_contains(manager->by_id, holder + strlen(CONTAINER_HOLDER));
 }
 
+static bool is_container(void *user, const char *id)
+{
+    struct container_manager *manager = user;
+    return g_hash_table_contains(manager->by_id, id);
+}
+
 /* ---- restart policies ---- */
 
 bool container_wants_start(struct container *container)
@@ -235,7 +241,8 @@ bool containers_recover(struct container_manager *manager, GError **error)
     sweep_directory(manager, manager->containers_dir, manager->containers_fd);
     sweep_directory(manager, manager->run_dir, manager->run_fd);
     sweep_network(manager, all);
-    if (!image_store_sweep_holders(manager->images, keep_holder, manager, error)) {
+    if (!volume_sweep(manager->volumes, is_container, manager, error) ||
+        !image_store_sweep_holders(manager->images, keep_holder, manager, error)) {
         g_ptr_array_unref(wanted);
         return false;
     }

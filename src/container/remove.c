@@ -11,8 +11,21 @@
 
 #define KILL_WAIT_MS 30000
 
-/* The caller holds the operation lock; it does not run. The record goes first: directories without one are swept, one without
- * directories would be a lie. The directories are left to the caller. */
+/* Most containers have no volume: no statement for those. */
+static void release_volumes(struct container *container, bool anonymous_too)
+{
+    g_autoptr(GError) error = NULL;
+    bool any = false;
+    size_t i;
+    json_t *mount;
+    json_array_foreach(container->mounts, i, mount) any = any || json_object_get(mount, "Name");
+    if (any && !volume_release(container->manager->volumes, container->id, anonymous_too, &error))
+        log_error(error, "volumes of a removed container", "container", container->id, NULL);
+}
+
+/* The caller holds the operation lock; it does not run. Volumes go before the record: without it nobody would know whether the
+ * anonymous ones were to go. The record goes before the rest: directories without one are swept, one without directories would be
+ * a lie. The directories are left to the caller. */
 bool container_forget_locked(struct container *container, bool volumes, GError **error)
 {
     struct container_manager *manager = container->manager;
@@ -24,6 +37,7 @@ bool container_forget_locked(struct container *container, bool volumes, GError *
     g_mutex_unlock(&container->lock);
     if (gone)
         return true;
+    release_volumes(container, volumes);
     if (!record_delete(manager, container->id, error)) {
         g_mutex_lock(&container->lock);
         container->state.status = before;
@@ -31,13 +45,6 @@ bool container_forget_locked(struct container *container, bool volumes, GError *
         return false;
     }
     g_autoptr(GError) inner = NULL;
-    /* Most containers have no volume: no statement for those. */
-    bool any = false;
-    size_t i;
-    json_t *mount;
-    json_array_foreach(container->mounts, i, mount) any = any || json_object_get(mount, "Name");
-    if (any && !volume_release(manager->volumes, container->id, volumes, &inner))
-        log_error(inner, "volumes of a removed container", "container", container->id, NULL);
     container_release_layers(container);
     execs_forget(container);
     table_remove(manager, container);

@@ -184,6 +184,9 @@ static bool make_directories(struct volume_manager *manager, const char *name, G
     g_autofd int outer = dir_make(manager->directory_fd, name, 0701, error);
     if (outer < 0)
         return false;
+    /* One that is there has the mode that its users gave it. */
+    if (faccessat(outer, "_data", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return true;
     g_autofd int data = dir_make(outer, "_data", 0755, error);
     if (data < 0)
         return false;
@@ -193,28 +196,51 @@ static bool make_directories(struct volume_manager *manager, const char *name, G
     return true;
 }
 
-/* Caller holds the lock. True and *ret_created false where it exists already. */
-static bool ensure_volume(struct volume_manager *manager, const char *name, bool anonymous, const char *driver,
-                          const json_t *options, const json_t *labels, bool *ret_created, GError **error)
+struct volume_draft {
+    const char *name, *driver;
+    const json_t *options, *labels;
+    bool anonymous;
+    const char *container; /* its user, or NULL */
+};
+
+/* Volume and use in one: what a death cuts off is found by its user, which then does not exist. */
+static bool insert_records(struct volume_manager *manager, const struct volume_draft *draft, bool present, GError **error)
 {
+    g_autofree char *labels = json_is_object(draft->labels) ? json_text(draft->labels) : NULL;
+    g_autofree char *options = json_is_object(draft->options) ? json_text(draft->options) : NULL;
+    if (!database_begin(manager->database, false, error))
+        return false;
+    if ((present || database_run(manager->database, error,
+                                 "INSERT INTO volume (name, created, labels, options, anonymous) VALUES (?, ?, ?, ?, ?)", "sissi",
+                                 draft->name, timestamp_now(), labels, options, (gint64)draft->anonymous)) &&
+        (!draft->container ||
+         database_run(manager->database, error, "INSERT OR IGNORE INTO volume_use (volume, container) VALUES (?, ?)", "ss",
+                      draft->name, draft->container)) &&
+        database_commit(manager->database, error))
+        return true;
+    database_rollback(manager->database);
+    return false;
+}
+
+/* Caller holds the lock. True and *ret_created false where it exists already. The record first: a directory without one would be
+ * nobody's, and one that is missing is made here. */
+static bool ensure_volume(struct volume_manager *manager, const struct volume_draft *draft, bool *ret_created, GError **error)
+{
+    const char *name = draft->name;
     gint64 present;
-    if (!check_name(name, error) || !check_driver(name, driver, options, error) ||
-        !database_get_int(manager->database, 0, &present, error, "SELECT count(*) FROM volume WHERE name = ?", "s", name))
+    if (!check_name(name, error) || !check_driver(name, draft->driver, draft->options, error) ||
+        !database_get_int(manager->database, 0, &present, error, "SELECT count(*) FROM volume WHERE name = ?", "s", name) ||
+        !insert_records(manager, draft, present, error))
         return false;
     *ret_created = !present;
-    if (present)
-        return true;
-    g_autofree char *labels_text = json_is_object(labels) ? json_text(labels) : NULL;
-    g_autofree char *options_text = json_is_object(options) ? json_text(options) : NULL;
-    if (!make_directories(manager, name, error))
-        return g_prefix_error(error, "create %s: ", name), false;
-    if (!database_run(manager->database, error,
-                      "INSERT INTO volume (name, created, labels, options, anonymous) VALUES (?, ?, ?, ?, ?)", "sissi", name,
-                      timestamp_now(), labels_text, options_text, (gint64)anonymous)) {
-        dir_remove_tree(manager->directory_fd, name, NULL);
+    if (!make_directories(manager, name, error)) {
+        g_prefix_error(error, "create %s: ", name);
+        if (!present)
+            database_run(manager->database, NULL, "DELETE FROM volume WHERE name = ?", "s", name);
         return false;
     }
-    emit(manager, "create", name);
+    if (!present)
+        emit(manager, "create", name);
     return true;
 }
 
@@ -235,7 +261,10 @@ bool volume_create(struct volume_manager *manager, const json_t *body, json_t **
     if (anonymous)
         json_object_set_new(labels, "com.docker.volume.anonymous", json_string(""));
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->lock);
-    if (!ensure_volume(manager, name, anonymous, driver, options, labels, &created, error))
+    const struct volume_draft draft = {
+        .name = name, .driver = driver, .options = options, .labels = labels, .anonymous = anonymous
+    };
+    if (!ensure_volume(manager, &draft, &created, error))
         return false;
     return volume_inspect(manager, name, ret, error);
 }
@@ -251,9 +280,9 @@ bool volume_acquire(struct volume_manager *manager, const struct volume_request 
         name = random;
     }
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->lock);
-    if (!ensure_volume(manager, name, !request->name, request->driver, request->options, request->labels, &created, error) ||
-        !database_run(manager->database, error, "INSERT OR IGNORE INTO volume_use (volume, container) VALUES (?, ?)", "ss", name,
-                      request->container))
+    const struct volume_draft draft = { name,           request->driver,   request->options, request->labels,
+                                        !request->name, request->container };
+    if (!ensure_volume(manager, &draft, &created, error))
         return false;
     ret->name = g_strdup(name);
     ret->path = g_build_filename(manager->directory, name, "_data", NULL);
@@ -305,14 +334,45 @@ bool volume_list(struct volume_manager *manager, const json_t *filters, json_t *
 
 /* ---- removing ---- */
 
-/* The record first: a directory without a record is swept, a record without its data would be a lie. Caller holds the lock. */
+/* Data that goes is renamed before its record is deleted: after a death in between, the name says that the removal was decided.
+ * No volume's name begins so. */
+#define GONE_PREFIX ".gone-"
+
+static bool put_away(struct volume_manager *manager, const char *name, GError **error)
+{
+    g_autofree char *gone = g_strconcat(GONE_PREFIX, name, NULL);
+    if (renameat(manager->directory_fd, name, manager->directory_fd, gone) == 0 || errno == ENOENT)
+        return true;
+    return error_set_errno(error, errno, "remove %s", name);
+}
+
+static bool drop_data(struct volume_manager *manager, const char *name, GError **error)
+{
+    g_autofree char *gone = g_strconcat(GONE_PREFIX, name, NULL);
+    return dir_remove_tree(manager->directory_fd, gone, error);
+}
+
+/* Caller holds the lock. */
 static bool delete_volume(struct volume_manager *manager, const char *name, GError **error)
 {
-    if (!database_run(manager->database, error, "DELETE FROM volume WHERE name = ?", "s", name) ||
-        !dir_remove_tree(manager->directory_fd, name, error))
+    if (!put_away(manager, name, error) ||
+        !database_run(manager->database, error, "DELETE FROM volume WHERE name = ?", "s", name) ||
+        !drop_data(manager, name, error))
         return false;
     database_restore_reserve(manager->database);
     emit(manager, "destroy", name);
+    return true;
+}
+
+/* Removals that an earlier engine did not end. */
+static bool finish_removals(struct volume_manager *manager, GError **error)
+{
+    g_autoptr(GDir) directory = g_dir_open(manager->directory, 0, NULL);
+    for (const char *name; directory && (name = g_dir_read_name(directory));)
+        if (g_str_has_prefix(name, GONE_PREFIX) &&
+            (!database_run(manager->database, error, "DELETE FROM volume WHERE name = ?", "s", name + strlen(GONE_PREFIX)) ||
+             !dir_remove_tree(manager->directory_fd, name, error)))
+            return false;
     return true;
 }
 
@@ -400,10 +460,25 @@ bool volume_release(struct volume_manager *manager, const char *container, bool 
                         "AND NOT EXISTS (SELECT 1 FROM volume_use AS other WHERE other.volume = name AND other.container <> ?1)",
                         "s", container))
         return false;
+    /* All that goes is marked before the uses are forgotten. */
+    for (guint i = 0; i < names->len; i++)
+        if (!put_away(manager, names->pdata[i], error))
+            return false;
     if (!database_run(manager->database, error, "DELETE FROM volume_use WHERE container = ?", "s", container))
         return false;
     bool ok = true;
     for (guint i = 0; i < names->len; i++)
         ok = delete_volume(manager, names->pdata[i], ok ? error : NULL) && ok;
     return ok;
+}
+
+bool volume_sweep(struct volume_manager *manager, bool (*is_user)(void *user, const char *container), void *user, GError **error)
+{
+    g_autoptr(GPtrArray) users = g_ptr_array_new_with_free_func(g_free);
+    if (!database_query(manager->database, add_text, users, error, "SELECT DISTINCT container FROM volume_use", ""))
+        return false;
+    for (guint i = 0; i < users->len; i++)
+        if (!is_user(user, users->pdata[i]) && !volume_release(manager, users->pdata[i], true, error))
+            return false;
+    return finish_removals(manager, error);
 }

@@ -46,3 +46,6 @@ bool volume_acquire(struct volume_manager *manager, const struct volume_request 
                     GError **error);
 /* The container is gone: its uses are forgotten, and its anonymous volumes removed too where nothing else uses them. */
 bool volume_release(struct volume_manager *manager, const char *container, bool remove_anonymous, GError **error);
+/* Once at the start, with no other call: what a dead engine left half-made or half-removed. Uses by containers that are none are
+ * forgotten, with their anonymous volumes. */
+bool volume_sweep(struct volume_manager *manager, bool (*is_user)(void *user, const char *container), void *user, GError **error);

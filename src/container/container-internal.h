@@ -294,6 +294,7 @@ int pipe2_cloexec(int ends[2], GError **error);
 void exec_ended(struct container *container, const char *exec_id, int exit_code);
 json_t *exec_ids(struct container *container); /* array, or null; container's lock held by the caller */
 void execs_forget(struct container *container);
+void execs_adopt(struct container *container, const json_t *execs); /* a shim's status of them */
 
 /* ---- root.c: a container's file system, running or not ---- */
 struct container_root {

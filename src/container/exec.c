@@ -232,6 +232,53 @@ void exec_ended(struct container *container, const char *exec_id, int exit_code)
     container_emit(container, "exec_die", "execID", exec_id, "exitCode", text, NULL);
 }
 
+/* Those that outlived an engine: their clients, who talk to the shim, still want to know the end. */
+void execs_adopt(struct container *container, const json_t *execs)
+{
+    const char *id;
+    const json_t *status;
+    json_object_foreach((json_t *)execs, id, status)
+    {
+        if (strlen(id) != IDENTIFIER_LENGTH)
+            continue;
+        struct exec *exec = g_new0(struct exec, 1);
+        g_strlcpy(exec->id, id, sizeof exec->id);
+        exec->config = canonical(NULL);
+        exec->started = true;
+        exec->running = json_get_bool(status, "running", false);
+        exec->exit_code = (int)json_get_int(status, "exit_code", 0);
+        exec->pid = (pid_t)json_get_int(status, "pid", 0);
+        g_mutex_lock(&container->manager->table_lock);
+        g_hash_table_insert(container->manager->execs, g_strdup(id), g_strdup(container->id));
+        g_mutex_unlock(&container->manager->table_lock);
+        g_mutex_lock(&container->lock);
+        if (!container->execs)
+            container->execs = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)exec_free);
+        g_hash_table_replace(container->execs, exec->id, exec);
+        g_mutex_unlock(&container->lock);
+    }
+}
+
+/* The client saw the end of its stream, and asks for the status before the monitor has read what the shim said: the shim knows.
+ */
+static void refresh(struct container *container, const char *exec_id)
+{
+    g_autoptr(json_t) request = json_pack("{s:s, s:s}", "op", "status", "exec_id", exec_id);
+    g_autoptr(json_t) reply = NULL;
+    if (!container_call(container, request, &reply, NULL))
+        return;
+    const json_t *status = json_get_object(json_get_object(reply, "execs"), exec_id);
+    if (status && !json_get_bool(status, "running", true))
+        record_end(container, exec_id, (int)json_get_int(status, "exit_code", 0));
+}
+
+static struct exec exec_copy(struct container *container, const char *exec_id)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&container->lock);
+    const struct exec *found = container->execs ? g_hash_table_lookup(container->execs, exec_id) : NULL;
+    return found ? *found : (struct exec){ 0 };
+}
+
 /* As dockerd words it; users that do not exist it passes on bare. */
 static void word_error(GError **error, int *ret_exit_code)
 {
@@ -322,14 +369,13 @@ bool container_exec_inspect(struct container_manager *manager, const char *exec_
     autocontainer container = find_exec(manager, exec_id, &config, error);
     if (!container)
         return false;
-    struct exec exec = { 0 };
-    g_mutex_lock(&container->lock);
-    const struct exec *found = container->execs ? g_hash_table_lookup(container->execs, exec_id) : NULL;
-    if (found)
-        exec = *found;
-    g_mutex_unlock(&container->lock);
+    struct exec exec = exec_copy(container, exec_id);
+    if (exec.running) {
+        refresh(container, exec_id);
+        exec = exec_copy(container, exec_id);
+    }
     g_autoptr(json_t) command = json_deep_copy(json_get_array(config, "Cmd"));
-    json_t *entrypoint = json_incref(json_array_get(command, 0));
+    json_t *first = json_array_get(command, 0), *entrypoint = first ? json_incref(first) : json_string("");
     json_array_remove(command, 0);
     bool open_stdin = json_get_bool(config, "AttachStdin", false), open_stdout = json_get_bool(config, "AttachStdout", false);
     json_t *process = json_pack("{s:b, s:o, s:O, s:b}", "tty", json_get_bool(config, "Tty", false), "entrypoint", entrypoint,

@@ -72,6 +72,7 @@ static bool take_over(struct container *container)
     if (status == CONTAINER_EXITED)
         return false;
     apply_status(container, status, reply);
+    execs_adopt(container, json_get_object(reply, "execs"));
     hold_resources(container);
     monitor_watch(container, fd_steal(&connection));
     record_save_state(container, NULL);

@@ -44,7 +44,6 @@ bool container_forget_locked(struct container *container, bool volumes, GError *
         g_mutex_unlock(&container->lock);
         return false;
     }
-    g_autoptr(GError) inner = NULL;
     container_release_layers(container);
     execs_forget(container);
     table_remove(manager, container);

@@ -176,7 +176,7 @@ bool exec_signal(struct shim *shim, const char *exec_id, int signal, GError **er
            error_set_errno(error, errno, "signal exec command %s", exec_id);
 }
 
-json_t *exec_status(struct shim *shim)
+json_t *exec_status(struct shim *shim, const char *exec_id)
 {
     json_t *status = json_object();
     GHashTableIter iterator;
@@ -184,6 +184,8 @@ json_t *exec_status(struct shim *shim)
     g_hash_table_iter_init(&iterator, shim->execs);
     while (g_hash_table_iter_next(&iterator, &key, &value)) {
         const struct exec_session *session = value;
+        if (exec_id && strcmp(exec_id, key) != 0)
+            continue;
         json_object_set_new(status, key,
                             json_pack("{s:b,s:i,s:i}", "running", session->is_running, "pid", (int)session->pid, "exit_code",
                                       session->exit_code));

@@ -191,19 +191,19 @@ static bool op_pids(struct shim *shim, struct request *request, GError **error)
     return require_container(shim, error) && reply_with(request, "pids", runtime_pids(shim->container, error));
 }
 
-json_t *shim_status(struct shim *shim)
+json_t *shim_status(struct shim *shim, const char *exec_id)
 {
     static const char *const names[] = { "created", "created", "running", "paused", "restarting", "exited" };
     return json_pack("{s:s,s:i,s:i,s:I,s:I,s:b,s:s,s:I,s:b,s:o}", "state", names[shim->state], "pid",
                      is_up(shim) ? (int)shim->pid : 0, "exit_code", shim->exit_code, "started_at", (json_int_t)shim->started_at,
                      "finished_at", (json_int_t)shim->finished_at, "oom_killed", shim->oom_killed, "error",
                      shim->error ? shim->error : "", "restart_count", (json_int_t)shim->restart_state.count, "stopped_by_user",
-                     shim->stopped_by_user, "execs", exec_status(shim));
+                     shim->stopped_by_user, "execs", exec_status(shim, exec_id));
 }
 
 static bool op_status(struct shim *shim, struct request *request, GError **error)
 {
-    g_autoptr(json_t) status = shim_status(shim);
+    g_autoptr(json_t) status = shim_status(shim, json_get_string(request->body, "exec_id", NULL));
     json_object_update(request->reply, status);
     return true;
 }

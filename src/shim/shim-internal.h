@@ -235,7 +235,7 @@ bool exec_start(struct shim *shim, const struct exec_options *options, int clien
                 GError **error);
 bool exec_resize(struct shim *shim, const char *exec_id, unsigned rows, unsigned columns, GError **error);
 bool exec_signal(struct shim *shim, const char *exec_id, int signal, GError **error);
-json_t *exec_status(struct shim *shim);
+json_t *exec_status(struct shim *shim, const char *exec_id); /* of all, or of one */
 bool exec_knows(const struct shim *shim, pid_t pid);
 /* Those that run, or whose streams are not at their end. */
 size_t exec_n_open(const struct shim *shim);
@@ -310,7 +310,7 @@ size_t server_n_connections(const struct shim *shim);
 typedef bool (*operation_func)(struct shim *shim, struct request *request, GError **error);
 /* NULL for an unknown one. */
 operation_func operation_find(const char *name);
-json_t *shim_status(struct shim *shim);
+json_t *shim_status(struct shim *shim, const char *exec_id);
 
 /* ---- spare.c ---- */
 bool spare_is(char **argv);

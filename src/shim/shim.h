@@ -53,7 +53,7 @@
  *   pause, resume
  *   update     {resources?, restart?, name?}
  *   stats, pids                  → {stats} / {pids}
- *   status     → {state: "created"|"running"|"paused"|"restarting"|"exited", pid, exit_code, started_at, finished_at, oom_killed,
+ *   status     {exec_id?: only that one in execs} → {state: "created"|"running"|"paused"|"restarting"|"exited", pid, exit_code, started_at, finished_at, oom_killed,
  *              error, restart_count, execs: {id: {running, pid, exit_code}}} (of the finished execs the last 1,000)
  *   subscribe  → after the reply (a status), events follow as frames
  *              {"event": "start", pid, started_at} | {"event": "exit", exit_code, finished_at, oom_killed, will_restart: bool}

@@ -161,7 +161,7 @@ def test_running_containers_run_on(one, hard):
     execs.stdin.write(b"still\n")
     execs.stdin.close()
     read_until(execs.stdout, b"still")
-    execs.wait(10)
+    assert execs.wait(10) == 9, execs.stderr.read()
     attached.stdin.write(b"to cat\n")
     attached.stdin.flush()
     read_until(attached.stdout, b"to cat")

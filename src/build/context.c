@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/root_path.h"
 #include "build/build-internal.h"
+#include "layer/decode.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,24 +38,6 @@ static gssize peeked_read(struct byte_source *self, void *buffer, gsize length, 
     return (gssize)n;
 }
 
-static bool is_compressed(const char *start, gsize length)
-{
-    static const struct {
-        const char *magic;
-        gsize length;
-    } magics[] = { { "\x1f\x8b\x08", 3 },
-                   { "BZh", 3 },
-                   { "\xfd"
-                     "7zXZ",
-                     5 },
-                   { "\x28\xb5\x2f\xfd", 4 } };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(magics); i++)
-        if (length >= magics[i].length && memcmp(start, magics[i].magic, magics[i].length) == 0)
-            return true;
-    return false;
-}
-
 /* A tar header has its own checksum; an archive without entries begins with zeros. */
 bool build_is_tar_header(const char *block, gsize length)
 {
@@ -76,7 +59,7 @@ bool build_is_tar_header(const char *block, gsize length)
 
 bool build_looks_archived(const char *start, gsize length)
 {
-    return is_compressed(start, length) || build_is_tar_header(start, length);
+    return decode_sniff(start, length) != DECODE_PLAIN || build_is_tar_header(start, length);
 }
 
 /* ---- a Dockerfile alone ---- */

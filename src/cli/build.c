@@ -183,6 +183,8 @@ static bool looks_like_archive(const guint8 *data, gsize length)
     for (gsize i = 0; i < G_N_ELEMENTS(magics); i++)
         if (length >= magics[i].length && memcmp(data, magics[i].bytes, magics[i].length) == 0)
             return true;
+    if (length >= 4 && (data[0] & 0xf0) == 0x50 && memcmp(data + 1, "\x2a\x4d\x18", 3) == 0) /* zstd, a skippable frame first */
+        return true;
     return length >= 512 && memcmp(data + 257, "ustar", 5) == 0;
 }
 

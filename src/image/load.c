@@ -231,7 +231,9 @@ static bool load_image(struct loading *loading, const struct loaded_image *loade
     g_auto(GStrv) diff_ids = json_string_array(json_get_array(json_get_object(config, "rootfs"), "diff_ids"));
     guint n = diff_ids ? g_strv_length(diff_ids) : 0;
     guint n_paths = loaded->layer_paths ? g_strv_length(loaded->layer_paths) : 0;
-    if (n != n_paths || n > LAYERS_MAX)
+    if (n > LAYERS_MAX)
+        return error_set(error, TARE_ERROR_INVALID, "max depth exceeded");
+    if (n != n_paths)
         return error_set(error, TARE_ERROR_INVALID, "invalid manifest, layers length mismatch: expected %u, got %u", n, n_paths);
     g_autofree struct layer_info *layers = g_new0(struct layer_info, n + 1);
     for (guint i = 0; i < n; i++)

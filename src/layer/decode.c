@@ -306,20 +306,21 @@ static bool pass_plain(struct decoder *decoder, GError **error)
     }
 }
 
-/* What tapes and block devices leave behind the end. Nothing but zeros may follow until the end of the source. */
-static bool skip_padding(struct decoder *decoder, GError **error)
+/* What tapes and block devices leave behind the end, and xz between streams. */
+static bool skip_zeros(struct decoder *decoder, guint64 *ret_count, GError **error)
 {
-    for (;;) {
+    guint64 count = 0;
+    for (;; count++, decoder->at++) {
         if (!need_input(decoder, 1, error))
             return false;
-        if (decoder->at == decoder->end)
-            return true;
-        for (; decoder->at < decoder->end; decoder->at++)
-            if (decoder->input[decoder->at] != 0)
-                return error_set(error, TARE_ERROR_INVALID, "unexpected data after the end of the %s stream", decoder->name);
+        if (decoder->at == decoder->end || decoder->input[decoder->at] != 0)
+            break;
     }
+    *ret_count = count;
+    return true;
 }
 
+/* Zeros are the end, but in xz four times n of them are padding where another stream follows (its format's section 2.2). */
 static bool decode_members(struct decoder *decoder, enum decode_format format, GError **error)
 {
     static bool (*const member[])(struct decoder * decoder, GError * *error) = {
@@ -329,15 +330,17 @@ static bool decode_members(struct decoder *decoder, enum decode_format format, G
         [DECODE_BZIP2] = bzip2_member,
     };
     for (;;) {
-        if (!member[format](decoder, error) || !need_input(decoder, DECODE_SNIFF_BYTES, error))
+        guint64 zeros;
+        if (!member[format](decoder, error) || !skip_zeros(decoder, &zeros, error) ||
+            !need_input(decoder, DECODE_SNIFF_BYTES, error))
             return false;
         gsize left = decoder->end - decoder->at;
-        if (left == 0 || decoder->input[decoder->at] == 0)
-            break;
-        if (decode_sniff(decoder->input + decoder->at, left) != format)
+        if (left == 0)
+            return flush_output(decoder, error);
+        bool may_follow = zeros == 0 || (format == DECODE_XZ && zeros % 4 == 0);
+        if (!may_follow || decode_sniff(decoder->input + decoder->at, left) != format)
             return error_set(error, TARE_ERROR_INVALID, "unexpected data after the end of the %s stream", decoder->name);
     }
-    return skip_padding(decoder, error) && flush_output(decoder, error);
 }
 
 bool decode_stream(struct byte_source *source, struct byte_sink *sink, const struct decode_limits *limits, GError **error)

@@ -41,9 +41,9 @@ static bool version(struct api_request *request, GError **error)
                                 system.release, "MinAPIVersion", oldest, "Os", "linux");
     json_t *component = json_pack("{s:s, s:s, s:o}", "Name", "Engine", "Version", TARE_VERSION, "Details", details);
     json_t *answer =
-        json_pack("{s:{s:s}, s:[o], s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "Platform", "Name", "tare", "Components",
-                  component, "Version", TARE_VERSION, "ApiVersion", newest, "MinAPIVersion", oldest, "GitCommit", "", "GoVersion",
-                  "", "Os", "linux", "Arch", architecture, "KernelVersion", system.release, "BuildTime", "");
+        json_pack("{s:{s:s}, s:[o], s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "Platform", "Name", "tare", "Components", component,
+                  "Version", TARE_VERSION, "ApiVersion", newest, "MinAPIVersion", oldest, "GitCommit", "", "GoVersion", "", "Os",
+                  "linux", "Arch", architecture, "KernelVersion", system.release);
     return api_respond_json(request, 200, answer);
 }
 

@@ -120,3 +120,20 @@ json_t *json_string_lossy(const char *text)
     g_autofree char *valid = g_utf8_make_valid(text, -1);
     return json_string(valid);
 }
+
+static gint by_text(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+json_t *json_sorted(const json_t *object)
+{
+    g_autoptr(GPtrArray) keys = g_ptr_array_new();
+    json_t *copy = json_object(), *value;
+    const char *key;
+    json_object_foreach((json_t *)object, key, value) g_ptr_array_add(keys, (gpointer)key);
+    g_ptr_array_sort(keys, by_text);
+    for (guint i = 0; i < keys->len; i++)
+        json_object_set(copy, keys->pdata[i], json_object_get(object, keys->pdata[i]));
+    return copy;
+}

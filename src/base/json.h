@@ -29,5 +29,7 @@ json_t *json_get_folded(const json_t *object, const char *key);
 char **json_string_array(const json_t *array);
 /* The other way; NULL vector gives json null. New reference. */
 json_t *json_from_strv(const char *const *strings);
+/* A copy with the same values in the order of their keys, as Go writes maps; an empty one of NULL. New reference. */
+json_t *json_sorted(const json_t *object);
 /* json_string() that accepts any bytes: invalid UTF-8 becomes U+FFFD. New reference. */
 json_t *json_string_lossy(const char *text);

@@ -79,6 +79,8 @@ char *help_usage_line(const char *program, const char *path, const struct cli_co
 /* Generated files: `tare completion bash`, and `tare completion man COMMAND…` for manual pages (roff). */
 char *help_bash_completion(const char *program);
 char *help_manual_page(const char *path, const struct cli_command *command);
+/* A page for every spelling of every command: tare-image-ls.1 and so on. */
+bool help_write_manual_pages(const char *directory, GError **error);
 
 /* ---- options.c: what was given ---- */
 struct options {
@@ -151,6 +153,7 @@ struct tls; /* tls.c: loads OpenSSL when first used */
 struct tls *tls_connect(int fd, const struct endpoint *endpoint, GError **error);
 ssize_t tls_read(struct tls *tls, void *buffer, size_t length);      /* as read(2) on a non-blocking socket */
 ssize_t tls_write(struct tls *tls, const void *data, size_t length); /* as write(2) */
+const char *tls_problem(const struct tls *tls);                      /* why the last failed with EPROTO; may be NULL */
 bool tls_pending(struct tls *tls);                                   /* bytes that poll(2) does not know of */
 void tls_close_write(struct tls *tls);
 void tls_free(struct tls *tls);
@@ -345,6 +348,8 @@ struct list;
 struct list *list_new(const struct list_field *fields, const char *format, const char *default_template, const char *quiet,
                       GError **error);
 /* row: the fields as JSON (stolen); labels for .Label may be among them as "_Labels". */
+/* The template that "raw" stands for, or format as it is; *quiet becomes NULL where raw has a form of its own for it. */
+const char *list_raw_format(const char *format, const char **quiet, const char *raw, const char *raw_quiet);
 bool list_add(struct list *list, json_t *row, GError **error);
 /* Prints what is left; frees. */
 bool list_finish(struct list *list, GError **error);
@@ -361,8 +366,14 @@ json_t *created_at_text(gint64 seconds); /* "2026-11-24 07:17:03 +0000 UTC" */
 /* Errors of several objects, one a line: add takes the error; finish sets *error where there is one (and returns the status). */
 void errors_add(GString *all, GError **problem);
 int errors_finish(GString *all, GError **error);
+/* --format of version and info: prints data and a line feed; name and type are what errors call
+ * template and data. Returns the exit status. */
+int show_by_format(const char *format, const char *name, const char *type, json_t *data, GError **error);
 /* JSON text indented by four blanks as Go's json.Indent does, without touching its tokens. g_free. */
 char *json_indent_raw(const char *text, gsize length);
+
+/* A row of ps, out of an object of GET /containers/json; new reference. */
+json_t *describe_listed_container(const json_t *container, bool truncate);
 
 /* An image's name in its parts; name is as people see it ("debian", "localhost:5000/app"). */
 struct image_name {

@@ -228,18 +228,21 @@ static int unknown_in_group(struct cli *cli, const struct cli_found *found, cons
     return word[0] == '-' && word[1] ? 125 : 1;
 }
 
-/* `completion bash`, and `completion man COMMAND…`: what is installed beside the program. */
+/* `completion bash`, `completion man COMMAND…`, and `completion man-pages DIRECTORY`: what is installed beside the program. */
 static int generate(struct cli *cli, const char *const *words)
 {
     struct cli_found found = { 0 };
     g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+    if (strcmp(words[0], "man-pages") == 0 && words[1] && !words[2])
+        return help_write_manual_pages(words[1], &error) ? 0 : fail(1, error);
     if (strcmp(words[0], "bash") == 0 && !words[1])
         text = help_bash_completion(cli->program);
     else if (strcmp(words[0], "man") == 0 && cli_find(words + 1, &found) && found.command)
         text = help_manual_page(found.path, found.command);
     g_free(found.path);
     if (!text) {
-        print_error("%s: completion: bash, or man COMMAND\n", cli->program);
+        print_error("%s: completion: bash, man COMMAND, or man-pages DIRECTORY\n", cli->program);
         return 1;
     }
     print("%s", text);
@@ -255,7 +258,9 @@ static int dispatch(struct cli *cli, const char *const *words)
         return generate(cli, words + 1);
     bool ok = cli_find(words, &found);
     int status;
-    if (!ok)
+    if (!ok && !found.group && words[0][0] != '-' && words[1] && strcmp(words[1], "--help") == 0)
+        status = show_group_help(cli, &found, true);
+    else if (!ok)
         status = unknown_in_group(cli, &found, words[found.n_words]);
     else if (found.command)
         status = run_command(cli, &found, words + found.n_words);

@@ -24,11 +24,11 @@ static int for_each(struct cli *cli, const struct options *options, const char *
 static int stop_or_restart(struct cli *cli, const struct options *options, const char *tail, GError **error)
 {
     g_autoptr(GString) query = g_string_new(NULL);
+    if (options_given(options, "time"))
+        print("Flag --time has been deprecated, use --timeout instead\n");
     if (options_given(options, "time") && options_given(options, "timeout"))
         return error_set(error, TARE_ERROR_INVALID, "conflicting options: cannot specify both --timeout and --time"), 1;
     query_add(query, "signal", options_string(options, "signal", NULL));
-    if (options_given(options, "time"))
-        print_error("Flag --time has been deprecated, use --timeout instead\n");
     const char *timeout = options_string(options, "timeout", options_string(options, "time", NULL));
     query_add(query, "t", timeout);
     return for_each(cli, options, "POST", tail, query->str, error);

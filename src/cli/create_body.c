@@ -214,6 +214,8 @@ static bool set_ports(const struct options *options, json_t *config, json_t *hos
     for (const char *const *port = options_list(options, "expose"); *port; port++)
         if (!create_parse_expose(*port, exposed, error))
             return false;
+    json_object_set_new(config, "ExposedPorts", json_sorted(exposed));
+    json_object_set_new(host, "PortBindings", json_sorted(bindings));
     return true;
 }
 

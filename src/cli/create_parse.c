@@ -153,8 +153,8 @@ bool create_parse_expose(const char *text, json_t *exposed, GError **error)
         return error_set(error, TARE_ERROR_INVALID, "invalid port format for --expose: %s", text);
     if (!parse_range(port, &first, &last))
         return error_set(error, TARE_ERROR_INVALID,
-                         "invalid range format for --expose: %s, error: strconv.ParseUint: parsing \"%s\": invalid syntax", text,
-                         port);
+                         "invalid range format for --expose: %s, error: strconv.ParseUint: parsing \"%s\": %s", text, port,
+                         *port && strspn(port, "0123456789") == strlen(port) ? "value out of range" : "invalid syntax");
     for (guint64 i = first; i <= last; i++) {
         g_autofree char *key = g_strdup_printf("%" G_GUINT64_FORMAT "/%s", i, protocol);
         json_object_set_new(exposed, key, json_object());

@@ -113,3 +113,51 @@ char *json_indent_raw(const char *text, gsize length)
     }
     return g_string_free(out, FALSE);
 }
+
+/* A missing field, as docker names it: of the structure that it prints. */
+static void name_missing_field(const char *type, GError **error)
+{
+    static const char mark[] = "map has no entry for key \"";
+    const char *at = *error ? strstr((*error)->message, mark) : NULL;
+    if (!at)
+        return;
+    const char *field = at + strlen(mark);
+    char *text = g_strdup_printf("%.*scan't evaluate field %.*s in type %s", (int)(at - (*error)->message), (*error)->message,
+                                 (int)strcspn(field, "\""), field, type);
+    g_free((*error)->message);
+    (*error)->message = text;
+}
+
+/* docker gives some templates a name, which its errors carry. */
+static void name_template(const char *name, GError **error)
+{
+    if (!*error || !*name)
+        return;
+    g_autoptr(GString) text = g_string_new((*error)->message);
+    g_autofree char *where = g_strdup_printf("template: %s:", name), *what = g_strdup_printf("executing \"%s\"", name);
+    g_string_replace(text, "template: :", where, 1);
+    g_string_replace(text, "executing \"\"", what, 1);
+    g_free((*error)->message);
+    (*error)->message = g_string_free(g_steal_pointer(&text), FALSE);
+}
+
+int show_by_format(const char *format, const char *name, const char *type, json_t *data, GError **error)
+{
+    struct template *template = template_parse(strcmp(format, "json") == 0 ? "{{json .}}" : format, error);
+    if (!template) {
+        if (error)
+            name_template(name, error);
+        g_prefix_error(error, "template parsing error: ");
+        return 64;
+    }
+    g_autoptr(GString) out = g_string_new(NULL);
+    GError *problem = NULL;
+    if (!template_execute(template, data, TEMPLATE_STRICT, out, &problem))
+        name_missing_field(type, &problem);
+    name_template(name, &problem);
+    template_free(template);
+    print("%s\n", out->str);
+    if (problem)
+        g_propagate_error(error, problem);
+    return 0;
+}

@@ -3,6 +3,7 @@
 
 #include "base/timestamp.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -62,8 +63,9 @@ static json_t *template_data(json_t *event)
 static bool show_event(const struct template *template, bool as_json, json_t *event, GError **error)
 {
     if (as_json) {
-        g_autofree char *text = json_text(event);
-        print("%s\n", text);
+        char *text = json_dumps(event, JSON_COMPACT); /* unlike elsewhere docker leaves < and > as they are */
+        print("%s\n", text ? text : "");
+        free(text);
         return true;
     }
     if (!template) {

@@ -1,6 +1,11 @@
 /* Bash completion and manual pages, from the table of commands. */
 #include "cli/cli-internal.h"
 
+#include "base/fd.h"
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 static void append_flag(const struct cli_flag *flag, void *user)
@@ -124,4 +129,24 @@ char *help_manual_page(const char *path, const struct cli_command *command)
     g_string_append(out, ".SH SPELLINGS\n");
     append_roff(out, command->spellings);
     return g_string_free(out, FALSE);
+}
+
+bool help_write_manual_pages(const char *directory, GError **error)
+{
+    g_autofd int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set_errno(error, errno, "open %s", directory);
+    for (const struct cli_command *const *table = cli_command_tables; *table; table++)
+        for (const struct cli_command *command = *table; command->spellings; command++) {
+            if (command->hidden)
+                continue;
+            g_auto(GStrv) spellings = g_strsplit(command->spellings, ",", -1);
+            for (char **spelling = spellings; *spelling; spelling++) {
+                g_autofree char *text = help_manual_page(*spelling, command), *name = g_strdup_printf("tare-%s.1", *spelling);
+                g_strdelimit(name, " ", '-');
+                if (!file_write(fd, name, text, strlen(text), 0644, false, error))
+                    return false;
+            }
+        }
+    return true;
 }

@@ -119,6 +119,8 @@ static bool receive_some(struct connection *connection, GError **error)
     g_byte_array_set_size(connection->in, old + (n > 0 ? (guint)n : 0));
     if (n == 0 || (n < 0 && errnum == ECONNRESET))
         connection->end_of_file = true;
+    else if (n < 0 && errnum == EPROTO && connection->transport->tls && tls_problem(connection->transport->tls))
+        return error_set(error, TARE_ERROR_UNAVAILABLE, "error during connect: %s", tls_problem(connection->transport->tls));
     else if (n < 0 && errnum != EAGAIN)
         return error_set_errno(error, errnum, "error during connect: read");
     return true;

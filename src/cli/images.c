@@ -154,7 +154,15 @@ int cmd_image_ls(struct cli *cli, const struct options *options, GError **error)
                                   : "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
     struct listing listing = { .truncate = !options_bool(options, "no-trunc", false),
                                .digests = digests || (format && strstr(format, "{{.Digest}}")) };
-    listing.list = list_new(fields, format, columns, quiet ? "{{.ID}}" : NULL, error);
+    const char *quiet_template = quiet ? "{{.ID}}" : NULL;
+    const char *template =
+        list_raw_format(format, &quiet_template,
+                        digests ? "repository: {{.Repository}}\ntag: {{.Tag}}\ndigest: {{.Digest}}\nimage_id: {{.ID}}\n"
+                                  "created_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
+                                : "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\n"
+                                  "created_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n",
+                        "image_id: {{.ID}}");
+    listing.list = list_new(fields, template, columns, quiet_template, error);
     g_autoptr(json_t) images = listing.list ? api_get(cli, "/images/json", query->str, error) : NULL;
     bool ok = images != NULL;
     size_t i;

@@ -194,19 +194,10 @@ static void show_server(struct cli *cli, const json_t *info)
 
 static int show_format(struct cli *cli, const char *format, json_t *info, GError **error)
 {
-    struct template *template = template_parse(strcmp(format, "json") == 0 ? "{{json .}}" : format, error);
-    g_autoptr(GString) out = g_string_new(NULL);
     json_object_set_new(info, "ClientInfo",
                         json_pack("{s:b, s:s, s:[], s:[]}", "Debug", cli->debug, "Context",
                                   cli->context_name ? cli->context_name : "default", "Plugins", "Warnings"));
-    bool ok = template && template_execute(template, info, TEMPLATE_STRICT, out, error);
-    template_free(template);
-    if (!ok) {
-        g_prefix_error(error, "template parsing error: ");
-        return 64;
-    }
-    print("%s\n", out->str);
-    return 0;
+    return show_by_format(format, "", "system.dockerInfo", info, error);
 }
 
 int cmd_system_info(struct cli *cli, const struct options *options, GError **error)

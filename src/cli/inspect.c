@@ -129,7 +129,11 @@ static int inspect(struct cli *cli, const struct options *options, const char *t
         if (strcmp(kinds[i].name, type) == 0)
             kind = &kinds[i];
     if (type && !kind)
-        return error_set(error, TARE_ERROR_INVALID, "\"%s\" is not a valid value for --type", type), 1;
+        return error_set(error, TARE_ERROR_INVALID,
+                         "unknown type: \"%s\": must be one of \"config\", \"container\", \"image\", \"network\", \"node\", "
+                         "\"plugin\", \"secret\", \"service\", \"task\", \"volume\"",
+                         type),
+               1;
     g_autoptr(GString) out = g_string_new(NULL), problems = g_string_new(NULL);
     struct inspection inspection = {
         .cli = cli, .options = options, .out = out, .compact = format && strcmp(format, "json") == 0

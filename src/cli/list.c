@@ -56,6 +56,14 @@ static bool add_header(struct list *list, GError **error)
     return true;
 }
 
+/* docker's ps looks into the template before it lists, and says so. */
+static bool is_container_list(const struct list_field *fields)
+{
+    while (fields->name)
+        fields++;
+    return g_strcmp0(fields->header, "ContainerContext") == 0;
+}
+
 struct list *list_new(const struct list_field *fields, const char *format, const char *default_template, const char *quiet,
                       GError **error)
 {
@@ -77,12 +85,21 @@ struct list *list_new(const struct list_field *fields, const char *format, const
     g_autofree char *unescaped = unescape(format), *trimmed = trim_blanks(unescaped);
     list->template = template_parse(trimmed, error);
     if (!list->template)
-        g_prefix_error(error, "template parsing error: ");
+        g_prefix_error(error, is_container_list(fields) ? "failed to parse template: " : "template parsing error: ");
     if (!list->template || (is_table && !add_header(list, error))) {
         list_free(list);
         return NULL;
     }
     return list;
+}
+
+const char *list_raw_format(const char *format, const char **quiet, const char *raw, const char *raw_quiet)
+{
+    if (g_strcmp0(format, "raw") != 0)
+        return format;
+    bool short_form = *quiet != NULL;
+    *quiet = NULL;
+    return short_form ? raw_quiet : raw;
 }
 
 static gint by_text(gconstpointer a, gconstpointer b)
@@ -125,7 +142,7 @@ bool list_add(struct list *list, json_t *row, GError **error)
     g_autoptr(json_t) fields = sorted(row);
     gsize start = list->out->len;
     if (!template_execute(list->template, fields, TEMPLATE_STRICT | TEMPLATE_ROW, list->out, error)) {
-        g_prefix_error(error, "template parsing error: ");
+        g_prefix_error(error, is_container_list(list->fields) ? "failed to execute template: " : "template parsing error: ");
         name_row_type(list, error);
         return false;
     }

@@ -28,8 +28,7 @@ char *time_text(const char *text, GError **error)
               : g_strdup_printf("%sT00:00:00", text);
         g_autoptr(GDateTime) when = g_date_time_new_from_iso8601(full, zone);
         if (!when) {
-            error_set(error, TARE_ERROR_INVALID, "invalid value for \"since\": failed to parse value as time or duration: \"%s\"",
-                      text);
+            error_set(error, TARE_ERROR_INVALID, "failed to parse value as time or duration: \"%s\"", text);
             return NULL;
         }
         ns = g_date_time_to_unix(when) * G_GINT64_CONSTANT(1000000000) + g_date_time_get_microsecond(when) * 1000;
@@ -58,8 +57,10 @@ int cmd_container_logs(struct cli *cli, const struct options *options, GError **
         return 1;
     const char *since_text = options_string(options, "since", ""), *until_text = options_string(options, "until", "");
     g_autofree char *since = time_text(since_text, error), *until = error && *error ? NULL : time_text(until_text, error);
-    if ((*since_text && !since) || (*until_text && !until))
+    if ((*since_text && !since) || (*until_text && !until)) {
+        g_prefix_error(error, "invalid value for \"%s\": ", *since_text && !since ? "since" : "until");
         return 1;
+    }
     g_autoptr(GString) query = g_string_new(NULL);
     query_add_bool(query, "stdout", true);
     query_add_bool(query, "stderr", true);

@@ -20,6 +20,8 @@ static char *go_time(const char *text)
 {
     gint64 ns;
     char room[TIMESTAMP_ROOM];
+    if (!*text)
+        return g_strdup("0001-01-01 00:00:00 +0000 UTC"); /* none */
     if (!timestamp_parse(text, &ns))
         return g_strdup(text);
     timestamp_format(ns, room);
@@ -61,8 +63,10 @@ int cmd_network_ls(struct cli *cli, const struct options *options, GError **erro
     bool truncate = !options_bool(options, "no-trunc", false);
     g_autoptr(GString) query = g_string_new(NULL);
     query_add_filters(query, options);
-    struct list *list = list_new(fields, format, "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
-                                 options_bool(options, "quiet", false) ? "{{.ID}}" : NULL, error);
+    const char *quiet = options_bool(options, "quiet", false) ? "{{.ID}}" : NULL;
+    format = list_raw_format(format, &quiet, "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
+                             "network_id: {{.ID}}");
+    struct list *list = list_new(fields, format, "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}", quiet, error);
     g_autoptr(json_t) networks = list ? api_get(cli, "/networks", query->str, error) : NULL;
     g_autoptr(GPtrArray) sorted = g_ptr_array_new();
     bool ok = networks != NULL;

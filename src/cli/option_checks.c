@@ -272,20 +272,22 @@ static char *check_tag(const char *value)
     return take_problem(NULL, problem);
 }
 
+/* "a=b,c=d" */
+static char *check_pairs(const char *value)
+{
+    g_auto(GStrv) pairs = g_strsplit(value, ",", -1);
+    for (char **pair = pairs; *pair; pair++)
+        if (!strchr(*pair, '='))
+            return g_strdup_printf("%s must be formatted as key=value", *pair);
+    return NULL;
+}
+
 static const struct check by_type[] = {
-    { "", check_bool },
-    { "int", check_int },
-    { "uint", check_uint },
-    { "uint16", check_uint16 },
-    { "uint32", check_uint32 },
-    { "bytes", check_bytes },
-    { "duration", check_duration },
-    { "decimal", check_decimal },
-    { "filter", check_filter },
-    { "ulimit", check_ulimit },
-    { "mount", check_mount },
-    { "network", check_network },
-    { "gpu-request", check_gpus },
+    { "", check_bool },           { "int", check_int },           { "stringToString", check_pairs },
+    { "uint", check_uint },       { "uint16", check_uint16 },     { "uint32", check_uint32 },
+    { "bytes", check_bytes },     { "duration", check_duration }, { "decimal", check_decimal },
+    { "filter", check_filter },   { "ulimit", check_ulimit },     { "mount", check_mount },
+    { "network", check_network }, { "gpu-request", check_gpus },
 };
 
 static const struct check by_name[] = {

@@ -205,7 +205,7 @@ static void set(json_t *row, const char *key, char *text)
     g_free(text);
 }
 
-static json_t *describe(const json_t *container, bool truncate)
+json_t *describe_listed_container(const json_t *container, bool truncate)
 {
     json_t *row = json_object(), *labels = json_get_object(container, "Labels");
     char room[13];
@@ -244,7 +244,7 @@ int cmd_container_ls(struct cli *cli, const struct options *options, GError **er
     if (!format)
         format = json_get_string(cli->config, "psFormat", NULL);
     /* .Size costs the engine a walk of the disk: it is asked for only where it is shown. */
-    bool size = options_bool(options, "size", format && !quiet && strstr(format, ".Size"));
+    bool size = options_bool(options, "size", format && !quiet && (strstr(format, ".Size") || strstr(format, "json .")));
     gint64 last = options_int(options, "last", -1);
     if (last == -1 && options_bool(options, "latest", false))
         last = 1;
@@ -256,13 +256,20 @@ int cmd_container_ls(struct cli *cli, const struct options *options, GError **er
     query_add_filters(query, options);
     const char *columns = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
     g_autofree char *with_size = g_strconcat(columns, "\t{{.Size}}", NULL);
+    static const char raw[] =
+        "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n"
+        "state:{{if .State}} {{.State}}{{end}}\nstatus:{{if .Status}} {{.Status}}{{end}}\nnames: {{.Names}}\n"
+        "labels:{{if .Labels}} {{.Labels}}{{end}}\nports:{{if .Ports}} {{.Ports}}{{end}}\n";
+    const char *quiet_template = quiet ? "{{.ID}}" : NULL;
+    g_autofree char *raw_text = g_strconcat(raw, options_bool(options, "size", false) ? "size: {{.Size}}\n" : "", NULL);
+    format = list_raw_format(format, &quiet_template, raw_text, "container_id: {{.ID}}");
     struct list *list =
-        list_new(fields, format, options_bool(options, "size", false) ? with_size : columns, quiet ? "{{.ID}}" : NULL, error);
+        list_new(fields, format, options_bool(options, "size", false) ? with_size : columns, quiet_template, error);
     g_autoptr(json_t) containers = list ? api_get(cli, "/containers/json", query->str, error) : NULL;
     bool ok = containers != NULL;
     size_t i;
     json_t *container;
-    json_array_foreach(containers, i, container) ok = ok && list_add(list, describe(container, truncate), error);
+    json_array_foreach(containers, i, container) ok = ok && list_add(list, describe_listed_container(container, truncate), error);
     if (ok)
         list_finish(list, error);
     else

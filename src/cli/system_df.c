@@ -5,8 +5,10 @@
 
 #include <string.h>
 
-static const struct list_field fields[] = { { "Type", "TYPE" }, { "TotalCount", "TOTAL" },        { "Active", "ACTIVE" },
-                                            { "Size", "SIZE" }, { "Reclaimable", "RECLAIMABLE" }, { NULL, "diskUsageContext" } };
+static const struct list_field fields[] = {
+    { "Type", "TYPE" }, { "TotalCount", "TOTAL" },        { "Active", "ACTIVE" },
+    { "Size", "SIZE" }, { "Reclaimable", "RECLAIMABLE" }, { NULL, "diskUsageImagesContext" }
+};
 
 struct total {
     const char *type;
@@ -92,18 +94,127 @@ static json_t *describe(const struct total *total)
                      "Reclaimable", with_percent);
 }
 
+/* ---- --verbose: every object ---- */
+
+static void set(json_t *row, const char *name, char *text)
+{
+    json_object_set_new(row, name, json_string_lossy(text));
+    g_free(text);
+}
+
+static json_t *describe_image(const json_t *image)
+{
+    char room[13];
+    const char *first = json_string_value(json_array_get(json_get_array(image, "RepoTags"), 0));
+    struct image_name name = { 0 };
+    bool named = first && strcmp(first, "<none>:<none>") != 0 && image_name_parse(first, &name, NULL);
+    gint64 size = json_get_int(image, "Size", 0), shared = json_get_int(image, "SharedSize", 0);
+    json_t *row = json_pack("{s:s, s:s, s:s}", "Repository", named ? name.name : "<none>", "Tag",
+                            named && name.tag ? name.tag : "<none>", "ID", short_id(json_get_string(image, "Id", ""), room));
+    set(row, "CreatedSince", age_text(json_get_int(image, "Created", 0)));
+    set(row, "Size", bytes_text(size));
+    set(row, "SharedSize", size_human((guint64)MAX(shared, 0), 4));
+    set(row, "UniqueSize", size_human((guint64)MAX(size - shared, 0), 4));
+    set(row, "Containers", g_strdup_printf("%" G_GINT64_FORMAT, json_get_int(image, "Containers", 0)));
+    image_name_clear(&name);
+    return row;
+}
+
+static json_t *describe_container(const json_t *container)
+{
+    g_autoptr(json_t) copy = json_copy((json_t *)container);
+    json_object_set_new(copy, "SizeRootFs", json_integer(0)); /* of the image: not shown here */
+    return describe_listed_container(copy, true);
+}
+
+static json_t *describe_volume(const json_t *volume)
+{
+    const json_t *usage = json_get_object(volume, "UsageData");
+    json_t *row = json_pack("{s:s}", "Name", json_get_string(volume, "Name", ""));
+    set(row, "Links", g_strdup_printf("%" G_GINT64_FORMAT, json_get_int(usage, "RefCount", 0)));
+    set(row, "Size", size_human((guint64)MAX(json_get_int(usage, "Size", 0), 0), 4));
+    return row;
+}
+
+static const struct list_field image_fields[] = { { "Repository", "REPOSITORY" },
+                                                  { "Tag", "TAG" },
+                                                  { "ID", "IMAGE ID" },
+                                                  { "CreatedSince", "CREATED" },
+                                                  { "Size", "SIZE" },
+                                                  { "SharedSize", "SHARED SIZE" },
+                                                  { "UniqueSize", "UNIQUE SIZE" },
+                                                  { "Containers", "CONTAINERS" },
+                                                  { NULL, "imageContext" } };
+static const struct list_field container_fields[] = { { "ID", "CONTAINER ID" },    { "Image", "IMAGE" },
+                                                      { "Command", "COMMAND" },    { "LocalVolumes", "LOCAL VOLUMES" },
+                                                      { "Size", "SIZE" },          { "RunningFor", "CREATED" },
+                                                      { "Status", "STATUS" },      { "Names", "NAMES" },
+                                                      { NULL, "ContainerContext" } };
+static const struct list_field volume_fields[] = {
+    { "Name", "VOLUME NAME" }, { "Links", "LINKS" }, { "Size", "SIZE" }, { NULL, "volumeContext" }
+};
+static const struct list_field build_fields[] = {
+    { "ID", "CACHE ID" },          { "CacheType", "CACHE TYPE" },    { "Size", "SIZE" },
+    { "CreatedSince", "CREATED" }, { "LastUsedSince", "LAST USED" }, { "UsageCount", "USAGE" },
+    { "Shared", "SHARED" },        { NULL, "buildCacheContext" }
+};
+
+static const struct section {
+    const char *title, *key, *columns;
+    const struct list_field *fields;
+    json_t *(*describe)(const json_t *object);
+} sections[] = {
+    { "Images space usage:\n\n", "Images",
+      "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+      image_fields, describe_image },
+    { "\nContainers space usage:\n\n", "Containers",
+      "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+      container_fields, describe_container },
+    { "\nLocal Volumes space usage:\n\n", "Volumes", "{{.Name}}\t{{.Links}}\t{{.Size}}", volume_fields, describe_volume },
+    { "\nBuild cache usage: 0B\n\n", NULL,
+      "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}", build_fields,
+      NULL },
+};
+
+static int show_single(struct cli *cli, const char *format, GError **error)
+{
+    if (format && *format && strcmp(format, "table") != 0)
+        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "--verbose with a template is not supported"), 1;
+    g_autoptr(json_t) usage = api_get(cli, "/system/df", NULL, error);
+    bool ok = usage != NULL;
+    for (size_t i = 0; ok && i < G_N_ELEMENTS(sections); i++) {
+        const struct section *section = &sections[i];
+        struct list *list = list_new(section->fields, NULL, section->columns, NULL, error);
+        size_t k;
+        json_t *object;
+        ok = list != NULL;
+        /* What the builder keeps are images here, listed as such. */
+        json_array_foreach(section->key ? json_get_array(usage, section->key) : NULL, k, object) ok =
+            ok && list_add(list, section->describe(object), error);
+        print("%s", section->title);
+        if (ok)
+            list_finish(list, error);
+        else
+            list_free(list);
+    }
+    return ok ? 0 : 1;
+}
+
 int cmd_system_df(struct cli *cli, const struct options *options, GError **error)
 {
+    const char *format = options_string(options, "format", NULL), *quiet = NULL;
     if (options_bool(options, "verbose", false))
-        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
-                         "--verbose is not supported yet: image ls, ps -s and volume ls show the single objects"),
-               1;
+        return show_single(cli, format, error);
+    format = list_raw_format(format, &quiet,
+                             "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\n"
+                             "reclaimable: {{.Reclaimable}}\n",
+                             NULL);
     struct total totals[] = { { .type = "Images", .percent = true },
                               { .type = "Containers", .percent = true },
                               { .type = "Local Volumes", .percent = true },
                               { .type = "Build Cache" } };
-    struct list *list = list_new(fields, options_string(options, "format", NULL),
-                                 "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}", NULL, error);
+    struct list *list =
+        list_new(fields, format, "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}", NULL, error);
     g_autoptr(json_t) usage = list ? api_get(cli, "/system/df", NULL, error) : NULL;
     bool ok = usage != NULL;
     if (ok) {

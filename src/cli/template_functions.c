@@ -63,10 +63,17 @@ static void append_object(GString *out, const json_t *object, guint depth)
     json_t *member;
     json_object_foreach((json_t *)object, name, member) if (name[0] != TEMPLATE_LABELS[0]) g_ptr_array_add(keys, (gpointer)name);
     g_ptr_array_sort(keys, by_text);
+    /* Sets, as ExposedPorts and Volumes are, have structures without fields for values. */
+    bool is_set = keys->len > 0;
+    json_object_foreach((json_t *)object, name, member) is_set =
+        is_set && json_is_object(member) && json_object_size(member) == 0;
     g_string_append(out, "map[");
     for (guint i = 0; i < keys->len; i++) {
         g_string_append_printf(out, "%s%s:", i ? " " : "", (const char *)keys->pdata[i]);
-        append_nested(out, json_object_get(object, keys->pdata[i]), depth + 1);
+        if (is_set)
+            g_string_append(out, "{}");
+        else
+            append_nested(out, json_object_get(object, keys->pdata[i]), depth + 1);
     }
     g_string_append_c(out, ']');
 }

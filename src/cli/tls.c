@@ -32,6 +32,7 @@ struct tls {
     struct openssl lib;
     SSL_CTX *context;
     SSL *ssl;
+    const char *problem; /* of the last read or write, a constant; NULL before */
 };
 
 static bool tls_load(struct openssl *lib, GError **error)
@@ -126,6 +127,7 @@ static ssize_t tls_result(struct tls *tls, int n)
             return 0;
         return -1;
     default:
+        tls->problem = tls->lib.ERR_reason_error_string(tls->lib.ERR_get_error());
         errno = EPROTO;
         return -1;
     }
@@ -141,6 +143,11 @@ ssize_t tls_write(struct tls *tls, const void *data, size_t length)
 {
     errno = 0;
     return tls_result(tls, tls->lib.SSL_write(tls->ssl, data, (int)MIN(length, G_MAXINT)));
+}
+
+const char *tls_problem(const struct tls *tls)
+{
+    return tls->problem;
 }
 
 bool tls_pending(struct tls *tls)

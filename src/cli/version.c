@@ -103,16 +103,9 @@ int cmd_version(struct cli *cli, const struct options *options, GError **error)
     json_object_set_new(all, "Client", client_part(cli));
     json_object_set(all, "Server", server ? server : json_null());
     if (format) {
-        struct template *template = template_parse(strcmp(format, "json") == 0 ? "{{json .}}" : format, error);
-        g_autoptr(GString) out = g_string_new(NULL);
-        bool ok = template && template_execute(template, all, TEMPLATE_STRICT, out, error);
-        if (!ok)
-            g_prefix_error(error, "template parsing error: ");
-        else
-            print("%s\n", out->str);
-        template_free(template);
-        if (!ok)
-            return 64;
+        int status = show_by_format(format, "version", "system.versionInfo", all, error);
+        if (status || (error && *error))
+            return status;
     } else {
         struct table *table = table_new(20, 1);
         show_client(table, json_object_get(all, "Client"));

@@ -44,8 +44,9 @@ int cmd_volume_ls(struct cli *cli, const struct options *options, GError **error
     const char *format = options_string(options, "format", json_get_string(cli->config, "volumesFormat", NULL));
     g_autoptr(GString) query = g_string_new(NULL);
     query_add_filters(query, options);
-    struct list *list =
-        list_new(fields, format, "{{.Driver}}\t{{.Name}}", options_bool(options, "quiet", false) ? "{{.Name}}" : NULL, error);
+    const char *quiet = options_bool(options, "quiet", false) ? "{{.Name}}" : NULL;
+    format = list_raw_format(format, &quiet, "name: {{.Name}}\ndriver: {{.Driver}}\n", "name: {{.Name}}");
+    struct list *list = list_new(fields, format, "{{.Driver}}\t{{.Name}}", quiet, error);
     g_autoptr(json_t) answer = list ? api_get(cli, "/volumes", query->str, error) : NULL;
     g_autoptr(GPtrArray) sorted = g_ptr_array_new();
     bool ok = answer != NULL;

@@ -358,11 +358,12 @@ static void merge_env(json_t *config, const json_t *image_config)
 static void merge_map(json_t *config, const json_t *image_config, const char *key)
 {
     json_t *from_image = json_get_object(image_config, key), *own = json_get_object(config, key);
-    if (!from_image || !json_object_size(from_image))
+    if (!json_object_size(from_image) && json_object_size(own) < 2)
         return;
-    json_t *merged = own ? json_copy(own) : json_object();
-    json_object_update_missing(merged, from_image);
-    json_object_set_new(config, key, merged);
+    g_autoptr(json_t) merged = own ? json_copy(own) : json_object();
+    if (from_image)
+        json_object_update_missing(merged, from_image);
+    json_object_set_new(config, key, json_sorted(merged));
 }
 
 static void merge_absent(json_t *config, const json_t *image_config, const char *key)

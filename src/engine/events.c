@@ -62,7 +62,8 @@ static json_t *event_object(gint64 now, const char *type, const char *action, co
             json_object_set_new(object, "from", json_string_lossy(from));
     }
     json_object_set_new(actor, "ID", json_string_lossy(id));
-    json_object_set_new(actor, "Attributes", attributes ? json_deep_copy(attributes) : json_object());
+    g_autoptr(json_t) sorted = json_sorted(attributes);
+    json_object_set_new(actor, "Attributes", json_deep_copy(sorted));
     json_object_set_new(object, "Type", json_string(type));
     json_object_set_new(object, "Action", json_string_lossy(action));
     json_object_set_new(object, "Actor", actor);

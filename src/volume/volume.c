@@ -417,6 +417,21 @@ static guint64 tree_size(int dirfd, const char *name, unsigned depth)
     return bytes;
 }
 
+bool volume_usage(struct volume_manager *manager, const char *name, json_t **ret, GError **error)
+{
+    g_autoptr(GPtrArray) users = NULL;
+    if (!check_name(name, error))
+        return false;
+    g_mutex_lock(&manager->lock);
+    bool ok = load_users(manager, name, &users, error);
+    g_mutex_unlock(&manager->lock);
+    if (!ok)
+        return false;
+    *ret = json_pack("{s:I, s:I}", "Size", (json_int_t)tree_size(manager->directory_fd, name, 0), "RefCount",
+                     (json_int_t)users->len);
+    return true;
+}
+
 bool volume_prune(struct volume_manager *manager, const json_t *filters, unsigned api_version, json_t **ret, GError **error)
 {
     static const char *const accepted[] = { "label", "label!", "all", NULL };

@@ -22,6 +22,8 @@ bool volume_create(struct volume_manager *manager, const json_t *body, json_t **
 bool volume_inspect(struct volume_manager *manager, const char *name, json_t **ret, GError **error);
 /* → {"Volumes": […], "Warnings": null}; filters: dangling, driver, label, name. */
 bool volume_list(struct volume_manager *manager, const json_t *filters, json_t **ret, GError **error);
+/* {"Size": bytes on disk, "RefCount": containers}, as /system/df shows it with each volume. */
+bool volume_usage(struct volume_manager *manager, const char *name, json_t **ret, GError **error);
 /* CONFLICT 'remove X: volume is in use - [IDs]'; force: an absent one is success. */
 bool volume_remove(struct volume_manager *manager, const char *name, bool force, GError **error);
 /* → {"VolumesDeleted": […], "SpaceReclaimed": n}; from API 1.42 on only anonymous ones, unless the filter all is true. */

@@ -146,7 +146,8 @@ bool database_migrate(struct database *database, const char *module, const char 
                          module, version, n_steps);
     if (version == (gint64)n_steps)
         return true;
-    if (!database_begin(database, true, error))
+    /* A schema that a crash took back is made again: no need to wait for the disk. */
+    if (!database_begin(database, false, error))
         return false;
     bool ok = true;
     for (size_t i = (size_t)version; ok && i < n_steps; i++)

@@ -157,6 +157,9 @@ bool container_hold_layers(struct container *container, GError **error);
 void container_release_layers(struct container *container);
 
 struct container_state container_get_state(struct container *container);
+/* After a start that is under way: the container's output may be with its client before the start has been answered, and what the
+ * client asks for then is meant for a running container. The caller does not hold the operation lock. */
+struct container_state container_settled_state(struct container *container);
 bool container_is_running(const struct container_state *state);
 char *container_get_name(struct container *container);
 json_t *container_get_host_config(struct container *container); /* a new reference */

@@ -68,7 +68,7 @@ json_t *exec_ids(struct container *container)
 
 static bool check_running(struct container *container, const char *name, GError **error)
 {
-    struct container_state state = container_get_state(container);
+    struct container_state state = container_settled_state(container);
     if (!container_is_running(&state))
         return error_set(error, TARE_ERROR_CONFLICT, "Container %s is not running", container->id);
     if (state.status == CONTAINER_PAUSED)

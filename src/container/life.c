@@ -67,7 +67,7 @@ bool container_kill(struct container_manager *manager, const char *name, const c
     if (container && number > 64)
         error_set(error, TARE_ERROR_INVALID, "The linux daemon does not support signal %d", number);
     else if (container) {
-        struct container_state state = container_get_state(container);
+        struct container_state state = container_settled_state(container);
         if (!container_is_running(&state))
             not_running(container, error);
         else if (send_signal(container, number, error) &&
@@ -140,7 +140,7 @@ bool container_stop(struct container_manager *manager, const char *name, const c
     autocontainer container = container_find(manager, name, error);
     if (!container)
         return false;
-    struct container_state state = container_get_state(container);
+    struct container_state state = container_settled_state(container);
     if (!container_is_running(&state))
         return error_set(error, TARE_ERROR_NOT_MODIFIED, "container already stopped");
     return stop(container, signal_text, timeout_s, error);
@@ -330,7 +330,7 @@ bool container_resize(struct container_manager *manager, const char *name, unsig
     autocontainer container = container_find(manager, name, error);
     if (!container)
         return false;
-    struct container_state state = container_get_state(container);
+    struct container_state state = container_settled_state(container);
     if (!container_is_running(&state))
         return not_running(container, error);
     g_autoptr(json_t) request = json_pack("{s:s, s:i, s:i}", "op", "resize", "rows", rows, "cols", cols);

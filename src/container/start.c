@@ -76,6 +76,19 @@ static const char *apparmor_profile(const json_t *host_config)
     return loaded ? "docker-default" : NULL;
 }
 
+/* A container in another's network has its name too. New reference. */
+static json_t *config_for_spec(const struct start *start)
+{
+    const json_t *config = start->container->config;
+    if (!start->shared_network)
+        return json_incref((json_t *)config);
+    json_t *copy = json_copy((json_t *)config);
+    g_autofree char *hostname = spec_hostname(start->shared_network->id, start->shared_network->config);
+    json_object_set_new(copy, "Hostname", json_string(hostname));
+    json_object_set_new(copy, "Domainname", json_string(json_get_string(start->shared_network->config, "Domainname", "")));
+    return copy;
+}
+
 static bool make_spec(struct start *start, GError **error)
 {
     struct container *files_of = start->shared_network ? start->shared_network : start->container;
@@ -84,10 +97,11 @@ static bool make_spec(struct start *start, GError **error)
     g_autofree char *hostname = g_build_filename(run_dir, "hostname", NULL);
     g_autofree char *resolv = g_build_filename(run_dir, "resolv.conf", NULL);
     g_autofree char *name = container_get_name(start->container);
+    g_autoptr(json_t) config = config_for_spec(start);
     const struct spec_input input = {
         .id = start->container->id,
         .name = name,
-        .config = start->container->config,
+        .config = config,
         .host_config = start->host_config,
         .mounts = start->container->mounts,
         .hosts_path = hosts,

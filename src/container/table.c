@@ -181,6 +181,17 @@ struct container_state container_get_state(struct container *container)
     return container->state;
 }
 
+struct container_state container_settled_state(struct container *container)
+{
+    struct container_state state = container_get_state(container);
+    if (container_is_running(&state))
+        return state;
+    g_mutex_lock(&container->operation);
+    state = container_get_state(container);
+    g_mutex_unlock(&container->operation);
+    return state;
+}
+
 bool container_is_running(const struct container_state *state)
 {
     return state->status == CONTAINER_RUNNING || state->status == CONTAINER_PAUSED || state->status == CONTAINER_RESTARTING;

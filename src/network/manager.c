@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/identifier.h"
+#include "base/log.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,7 +29,10 @@ struct network_manager {
     struct address_pool *addresses;
     struct namespace_pool *pool;
     struct netlink *firewall; /* under lock */
-    GHashTable *attachments;  /* container id → struct attachment * */
+    GMutex rules_lock;
+    GThread *rules_thread; /* until somebody needed the rules */
+    GError *rules_error;
+    GHashTable *attachments; /* container id → struct attachment * */
 };
 
 static void attachment_free(gpointer data)
@@ -103,17 +107,42 @@ static char *existing_subnet(const char *bridge)
     return g_strdup_printf("%s/%u", inet_ntop(AF_INET, &address, text, sizeof text), found.prefix);
 }
 
+/* nft and iptables take 30 ms together, longer than all else of a start: they go on beside it, and the first who needs a port or
+ * an address on the bridge waits for what is left of them. */
+static gpointer load_rules(gpointer data)
+{
+    struct network_manager *manager = data;
+    GError *error = NULL;
+    if (!rules_load(manager->table, manager->bridge, address_pool_subnet(manager->addresses), &error))
+        log_error(error, "firewall rules", "bridge", manager->bridge, NULL);
+    return error;
+}
+
+static bool await_rules(struct network_manager *manager, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->rules_lock);
+    if (manager->rules_thread)
+        manager->rules_error = g_thread_join(g_steal_pointer(&manager->rules_thread));
+    if (!manager->rules_error)
+        return true;
+    if (error)
+        *error = g_error_copy(manager->rules_error);
+    return false;
+}
+
 static bool raise_all(struct network_manager *manager, const struct network_options *options, GError **error)
 {
     g_autofree char *subnet = options->subnet ? g_strdup(options->subnet) : existing_subnet(options->bridge);
     if (!subnet && !(subnet = address_choose_subnet(error)))
         return false;
     if (!address_pool_new(subnet, &manager->addresses, error) || !raise_bridge(manager, error) ||
-        !set_sysctls(manager->bridge, error) ||
-        !rules_load(manager->table, manager->bridge, address_pool_subnet(manager->addresses), error))
+        !set_sysctls(manager->bridge, error))
         return false;
     manager->firewall = netlink_open(NETLINK_NETFILTER, -1, error);
-    return manager->firewall != NULL;
+    if (!manager->firewall)
+        return false;
+    manager->rules_thread = g_thread_new("rules", load_rules, manager);
+    return true;
 }
 
 /* The same after each start, and another on each machine: clients remember it. */
@@ -137,6 +166,7 @@ bool network_open(const struct network_options *options, struct network_manager 
     manager->dns = g_strdupv((char **)options->dns);
     name_network(manager);
     g_mutex_init(&manager->lock);
+    g_mutex_init(&manager->rules_lock);
     manager->attachments = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, attachment_free);
     if (!raise_all(manager, options, error)) {
         network_close(manager, true);
@@ -151,6 +181,8 @@ void network_close(struct network_manager *manager, bool purge)
 {
     if (!manager)
         return;
+    await_rules(manager, NULL);
+    g_clear_error(&manager->rules_error);
     namespace_pool_free(manager->pool);
     netlink_close(manager->firewall);
     if (purge) {
@@ -163,6 +195,7 @@ void network_close(struct network_manager *manager, bool purge)
     address_pool_free(manager->addresses);
     g_hash_table_unref(manager->attachments);
     g_mutex_clear(&manager->lock);
+    g_mutex_clear(&manager->rules_lock);
     g_strfreev(manager->dns);
     g_free(manager->run_dir);
     g_free(manager->table);
@@ -319,6 +352,8 @@ static bool plug_in(struct network_manager *manager, const struct network_reques
 bool network_attach(struct network_manager *manager, const char *container_name, const struct network_request *request,
                     struct network_endpoint **ret, GError **error)
 {
+    if (!await_rules(manager, error))
+        return false;
     struct network_endpoint *endpoint = endpoint_new();
     network_detach(manager, request->container_id);
     g_mutex_lock(&manager->lock);
@@ -355,6 +390,8 @@ bool network_restore(struct network_manager *manager, const char *container_id, 
                      GError **error)
 {
     guint32 address;
+    if (!await_rules(manager, error))
+        return false;
     if (inet_pton(AF_INET, endpoint->ip, &address) != 1)
         return error_set(error, TARE_ERROR_INVALID, "container %s has no valid address: %s", container_id, endpoint->ip);
     struct attachment *attachment = g_new0(struct attachment, 1);

@@ -61,7 +61,7 @@ class Terminal:
     """A real terminal: tmux on a socket of its own."""
 
     def __init__(self, engine, command):
-        self.socket = os.path.join(engine.directory, "tmux")
+        self.socket = os.path.join(engine.directory, f"tmux{time.monotonic_ns()}")  # one that ends may still answer
         self.environment = {**os.environ, "DOCKER_HOST": engine.host, "TARE_HOST": engine.host, "HOME": engine.directory}
         self.tmux("new-session", "-d", "-x", "100", "-y", "30", command)
 

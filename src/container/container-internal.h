@@ -270,8 +270,8 @@ void monitor_close(struct container_manager *manager);
 void monitor_watch(struct container *container, int fd);
 /* The container is not running any more: records, events, network, waiters; removes it where it is --rm. */
 void container_ended(struct container *container, int exit_code, gint64 finished_at, bool oom_killed, const char *error_text);
-/* Waits for a shim that is our child, whenever it ends. remove_directories: the container is gone, and its directories go when the
- * shim does not hold them any more. */
+/* Waits for a shim that is our child, whenever it ends. remove_directories: the container is gone, and its directories go when
+ * the shim does not hold them any more. */
 void monitor_reap(struct container *container, pid_t pid, bool remove_directories);
 /* Its shim has died: kills what it ran and removes its cgroup. True where something still ran. */
 bool container_sweep_processes(struct container *container);

@@ -20,10 +20,10 @@ enum layer_mount_mode {
 };
 
 struct layer_store_options {
-    const char *ingest_program; /* path of tare-ingest; NULL: spawn_find_helper */
-    enum layer_mount_mode mode; /* not AUTO: that or an error */
+    const char *ingest_program;       /* path of tare-ingest; NULL: spawn_find_helper */
+    enum layer_mount_mode mode;       /* not AUTO: that or an error */
     enum layer_mount_mode known_mode; /* what the last start found: used untried when AUTO finds no room on the disk to try */
-    guint64 max_layer_bytes;    /* of one uncompressed layer; 0: 1 TiB */
+    guint64 max_layer_bytes;          /* of one uncompressed layer; 0: 1 TiB */
 };
 
 /* Opens data_root/layers (made when missing), sweeps what an interrupted ingest left, and probes the mount modes once. */

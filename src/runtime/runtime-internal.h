@@ -416,8 +416,8 @@ struct launch {
     int null;
 };
 bool launch_init(struct launch *launch, const struct plan_process *process, int root_fd, const int stdio[3], GError **error);
-/* Clones; in the child it runs run and never returns. pid_namespace: fd of one to be born in, or -1. *ret_in_cgroups: the child is
- * or comes by itself into all its cgroups. */
+/* Clones; in the child it runs run and never returns. pid_namespace: fd of one to be born in, or -1. *ret_in_cgroups: the child
+ * is or comes by itself into all its cgroups. */
 bool launch_clone(struct launch *launch, int flags, const struct cgroup *cgroup, int pid_namespace, void (*run)(struct child *),
                   bool *ret_in_cgroups, GError **error);
 /* Reads frames until one of this type; a failure frame or end of file is the error. */

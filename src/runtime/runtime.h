@@ -38,7 +38,7 @@ struct runtime_create_options {
     int stdio[3]; /* the container's; -1: /dev/null. Not used when process.terminal */
     const char
         *init_path; /* path of tare-init for --init (bind-mounted read-only as /sbin/docker-init and put before args), or NULL */
-    const char *state_dir;     /* for hooks' state; may be NULL */
+    const char *state_dir; /* for hooks' state; may be NULL */
 };
 
 struct runtime_container;
@@ -81,8 +81,8 @@ json_t *runtime_pids(struct runtime_container *container, GError **error);
 /* Kills what is left, removes the cgroups. Idempotent; also works for a container whose process has gone. */
 bool runtime_destroy(struct runtime_container *container, GError **error);
 void runtime_container_free(struct runtime_container *container);
-/* Kills all that is left in the cgroup of a container whose supervisor has died, and removes it; a missing one is no error. ret_was_alive may be NULL. Unlike
- * the rest, for any process. */
+/* Kills all that is left in the cgroup of a container whose supervisor has died, and removes it; a missing one is no error.
+ * ret_was_alive may be NULL. Unlike the rest, for any process. */
 bool runtime_sweep(const char *cgroups_path, bool *ret_was_alive, GError **error);
 
 /* Users and groups from a root's own /etc/passwd and /etc/group, by our own bounded reader. */

@@ -129,5 +129,5 @@ bool layer_store_make_durable(struct layer_store *store, const char *diff_id, GE
 bool layer_store_remove(struct layer_store *store, const char *diff_id, GError **error);
 /* Removes what no chain of these uses: fix-ups whose chain id is not in the set. */
 bool layer_store_remove_fixups(struct layer_store *store, const char *chain_id, GError **error);
-/* All diff ids present, NULL-terminated, sorted; g_strfreev. */
+/* All diff ids whose tar is present, with or without its index, NULL-terminated, sorted; g_strfreev. */
 char **layer_store_list(struct layer_store *store, GError **error);

@@ -95,7 +95,7 @@ char **layer_store_list(struct layer_store *store, GError **error)
     GPtrArray *list = g_ptr_array_new();
     for (struct dirent *entry; (entry = readdir(dir));) {
         g_autofree char *diff_id = diff_id_of_name(entry->d_name, suffixes[LAYER_FILE_TAR]);
-        if (diff_id && layer_store_has(store, diff_id))
+        if (diff_id)
             g_ptr_array_add(list, g_steal_pointer(&diff_id));
     }
     closedir(dir);
@@ -210,10 +210,10 @@ bool layer_store_make_durable(struct layer_store *store, const char *diff_id, GE
     return fsync(store->fd) == 0 || error_set_errno(error, errno, "sync %s", store->directory);
 }
 
-/* The tar last: what is left by a crash in between has no index, or is swept. */
+/* The tar first: what a crash in between leaves is swept at the next start. */
 static bool unlink_files(struct layer_store *store, const char *diff_id, GError **error)
 {
-    static const enum layer_file order[] = { LAYER_FILE_INDEX, LAYER_FILE_FACTS, LAYER_FILE_TAR };
+    static const enum layer_file order[] = { LAYER_FILE_TAR, LAYER_FILE_INDEX, LAYER_FILE_FACTS };
     for (size_t i = 0; i < G_N_ELEMENTS(order); i++) {
         char name[LAYER_NAME_ROOM];
         layer_file_name(diff_id, order[i], name);

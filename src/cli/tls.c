@@ -9,21 +9,17 @@
 #include <openssl/x509v3.h>
 
 /* Every function that is used, under its own name; tls_load fills the table. */
-#define TLS_FUNCTIONS(F)                                                                                                    \
-    F(SSL_CTX_new)                                                                                                          \
-    F(SSL_CTX_free)                                                                                                         \
-    F(TLS_client_method)                                                                                                    \
-    F(SSL_CTX_ctrl)                                                                                                         \
-    F(SSL_CTX_set_verify)                                                                                                   \
-    F(SSL_CTX_set_default_verify_paths)                                                                                     \
-    F(SSL_CTX_load_verify_locations)                                                                                        \
-    F(SSL_CTX_use_certificate_chain_file)                                                                                   \
-    F(SSL_CTX_use_PrivateKey_file)                                                                                          \
-    F(SSL_CTX_check_private_key)                                                                                            \
-    F(SSL_new) F(SSL_free) F(SSL_set_fd) F(SSL_ctrl) F(SSL_connect) F(SSL_read) F(SSL_write) F(SSL_pending) F(SSL_shutdown) \
-        F(SSL_get_error) F(SSL_set1_host) F(SSL_get0_param) F(SSL_get_verify_result)
+/* clang-format off: it moves the backslashes each time */
+#define TLS_FUNCTIONS(F)                                                                                             \
+    F(SSL_CTX_new)                                                                                                   \
+    F(SSL_CTX_free) F(TLS_client_method) F(SSL_CTX_ctrl) F(SSL_CTX_set_verify) F(SSL_CTX_set_default_verify_paths)   \
+        F(SSL_CTX_load_verify_locations) F(SSL_CTX_use_certificate_chain_file) F(SSL_CTX_use_PrivateKey_file)        \
+            F(SSL_CTX_check_private_key) F(SSL_new) F(SSL_free) F(SSL_set_fd) F(SSL_ctrl) F(SSL_connect) F(SSL_read) \
+                F(SSL_write) F(SSL_pending) F(SSL_shutdown) F(SSL_get_error) F(SSL_set1_host) F(SSL_get0_param)      \
+                    F(SSL_get_verify_result)
 #define CRYPTO_FUNCTIONS(F) \
     F(ERR_get_error) F(ERR_reason_error_string) F(X509_VERIFY_PARAM_set1_ip_asc) F(X509_verify_cert_error_string)
+/* clang-format on */
 
 #define DECLARE(name) __typeof__(name) *name;
 struct openssl {

@@ -16,6 +16,7 @@ struct start {
     char *runtime, *shm_path, *ipc_path, *pid_path;
     int netns_fd, seccomp_fd;
     int connection, events; /* to the shim */
+    guint n_attaches;       /* sent ahead, not yet answered */
     pid_t shim_pid, pid;
     gint64 started_at;
 };

@@ -2,6 +2,7 @@
 #include "container/container-internal.h"
 #include "container/start-internal.h"
 
+#include "base/frame.h"
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/spawn.h"
@@ -297,6 +298,46 @@ static pid_t execute_shim(struct start *start, int configuration, int listener, 
     return spawn_program(&options, error);
 }
 
+/* ---- what is asked of it before it can answer ---- */
+
+static bool send_attach(struct start *start, const struct pending_attach *attach)
+{
+    g_autoptr(json_t) request =
+        json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b}", "op", "attach", "stdin", attach->use_stdin, "stdout", attach->use_stdout,
+                  "stderr", attach->use_stderr, "stream", attach->stream, "logs", attach->logs, "multiplex", attach->multiplex);
+    if (attach->detach_keys)
+        json_object_set_new(request, "detach_keys", json_string(attach->detach_keys));
+    const int fds[2] = { attach->connection, attach->done };
+    return frame_send(start->connection, request, fds, attach->done >= 0 ? 2 : 1, NULL);
+}
+
+/* Clients that attached before the start: the shim serves them from its first byte on. */
+static void send_attaches(struct start *start)
+{
+    g_mutex_lock(&start->container->lock);
+    g_autoptr(GPtrArray) attaches = g_steal_pointer(&start->container->attaches);
+    start->container->attaches = g_ptr_array_new_with_free_func((GDestroyNotify)pending_attach_free);
+    g_mutex_unlock(&start->container->lock);
+    for (guint i = 0; i < attaches->len; i++)
+        start->n_attaches += send_attach(start, attaches->pdata[i]);
+}
+
+/* The socket listened before the shim was there, so that all but the start can be sent at once: each answer that is waited for
+ * costs two changes of the process, and on a busy machine each of those a turn. */
+static bool send_ahead(struct start *start, const char *socket_path, GError **error)
+{
+    g_autoptr(json_t) create = json_pack("{s:s}", "op", "create");
+    g_autoptr(json_t) subscribe = json_pack("{s:s}", "op", "subscribe");
+    start->connection = shim_connect(socket_path, error);
+    if (start->connection < 0)
+        return false;
+    start->events = shim_connect(socket_path, error);
+    if (start->events < 0)
+        return false;
+    send_attaches(start);
+    return frame_send(start->events, subscribe, NULL, 0, error) && frame_send(start->connection, create, NULL, 0, error);
+}
+
 static bool spawn_shim(struct start *start, GError **error)
 {
     g_autoptr(json_t) configuration = shim_configuration(start, error);
@@ -316,10 +357,16 @@ static bool spawn_shim(struct start *start, GError **error)
     g_autofd int ready = pipe_ends[0];
     start->shim_pid = execute_shim(start, memory, listener, pipe_ends[1], error);
     fd_close(pipe_ends[1]);
-    if (start->shim_pid < 0 || !shim_wait_ready(ready, error))
+    if (start->shim_pid < 0)
         return false;
-    start->connection = shim_connect(socket_path, error);
-    return start->connection >= 0;
+    g_autoptr(GError) unsent = NULL;
+    bool sent = send_ahead(start, socket_path, &unsent);
+    /* Where it could not start, it says why. */
+    if (!shim_wait_ready(ready, error))
+        return false;
+    if (!sent)
+        g_propagate_error(error, g_steal_pointer(&unsent));
+    return sent;
 }
 
 /* A shim whose container does not run ends when told so; one that does not answer is killed. */
@@ -341,41 +388,21 @@ static void drop_shim(struct start *start)
 
 /* ---- attach, create, start ---- */
 
-static bool send_attach(struct start *start, const struct pending_attach *attach)
+static bool receive_attaches(struct start *start, GError **error)
 {
-    g_autoptr(json_t) request =
-        json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b}", "op", "attach", "stdin", attach->use_stdin, "stdout", attach->use_stdout,
-                  "stderr", attach->use_stderr, "stream", attach->stream, "logs", attach->logs, "multiplex", attach->multiplex);
-    if (attach->detach_keys)
-        json_object_set_new(request, "detach_keys", json_string(attach->detach_keys));
-    const int fds[2] = { attach->connection, attach->done };
-    return shim_request(start->connection, request, fds, attach->done >= 0 ? 2 : 1, NULL, NULL, NULL, NULL);
-}
-
-/* Clients that attached before the start: the shim serves them from its first byte on. */
-static bool pass_attaches(struct start *start, GError **error)
-{
-    g_mutex_lock(&start->container->lock);
-    g_autoptr(GPtrArray) attaches = g_steal_pointer(&start->container->attaches);
-    start->container->attaches = g_ptr_array_new_with_free_func((GDestroyNotify)pending_attach_free);
-    g_mutex_unlock(&start->container->lock);
-    for (guint i = 0; i < attaches->len; i++)
-        send_attach(start, attaches->pdata[i]); /* one that has gone away does not hinder the start */
+    for (; start->n_attaches > 0; start->n_attaches--)
+        shim_reply(start->connection, NULL, NULL, NULL, NULL); /* one that has gone away does not hinder the start */
     return true;
 }
 
 static bool create_container(struct start *start, GError **error)
 {
-    g_autoptr(json_t) request = json_pack("{s:s}", "op", "create");
-    return shim_request(start->connection, request, NULL, 0, NULL, NULL, NULL, error);
+    return shim_reply(start->connection, NULL, NULL, NULL, error);
 }
 
 static bool subscribe(struct start *start, GError **error)
 {
-    g_autofree char *socket_path = container_socket(start->container);
-    g_autoptr(json_t) request = json_pack("{s:s}", "op", "subscribe");
-    start->events = shim_connect(socket_path, error);
-    return start->events >= 0 && shim_request(start->events, request, NULL, 0, NULL, NULL, NULL, error);
+    return shim_reply(start->events, NULL, NULL, NULL, error);
 }
 
 static bool start_container(struct start *start, GError **error)
@@ -411,7 +438,7 @@ static const struct phase {
     { "specification", make_spec, NULL, false },
     { "seccomp", take_seccomp, NULL, false },
     { "shim", spawn_shim, drop_shim, false },
-    { "attach", pass_attaches, NULL, false },
+    { "attach", receive_attaches, NULL, false },
     { "create", create_container, NULL, true },
     { "subscribe", subscribe, NULL, false },
     { "start", start_container, NULL, true },

@@ -94,8 +94,18 @@ static void close_fds(int *fds, size_t *n_fds)
 bool shim_request(int connection, const json_t *request, const int *fds, size_t n_fds, json_t **ret_reply, int *ret_fds,
                   size_t *n_ret_fds, GError **error)
 {
+    if (!frame_send(connection, request, fds, n_fds, error)) {
+        if (n_ret_fds)
+            *n_ret_fds = 0;
+        return false;
+    }
+    return shim_reply(connection, ret_reply, ret_fds, n_ret_fds, error);
+}
+
+bool shim_reply(int connection, json_t **ret_reply, int *ret_fds, size_t *n_ret_fds, GError **error)
+{
     g_autoptr(json_t) reply = NULL;
-    if (!frame_send(connection, request, fds, n_fds, error) || !frame_receive(connection, &reply, ret_fds, n_ret_fds, error)) {
+    if (!frame_receive(connection, &reply, ret_fds, n_ret_fds, error)) {
         if (n_ret_fds)
             *n_ret_fds = 0;
         return false;

@@ -84,6 +84,8 @@ int shim_connect(const char *socket_path, GError **error);
 /* shim_call on a connection of the caller's: a subscription, or several requests one after the other. */
 bool shim_request(int connection, const json_t *request, const int *fds, size_t n_fds, json_t **ret_reply, int *ret_fds,
                   size_t *n_ret_fds, GError **error);
+/* The second half of shim_request, for requests that were sent (frame_send) without waiting for the answers to those before. */
+bool shim_reply(int connection, json_t **ret_reply, int *ret_fds, size_t *n_ret_fds, GError **error);
 /* For starting one: the listening socket (0600; what a dead shim left at the path is removed). Paths may be longer than a socket
  * address has room for. */
 int shim_listen(const char *socket_path, GError **error);

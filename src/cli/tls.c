@@ -9,7 +9,8 @@
 #include <openssl/x509v3.h>
 
 /* Every function that is used, under its own name; tls_load fills the table. */
-/* clang-format off: it moves the backslashes each time */
+/* The formatter moves the backslashes each time. */
+/* clang-format off */
 #define TLS_FUNCTIONS(F)                                                                                             \
     F(SSL_CTX_new)                                                                                                   \
     F(SSL_CTX_free) F(TLS_client_method) F(SSL_CTX_ctrl) F(SSL_CTX_set_verify) F(SSL_CTX_set_default_verify_paths)   \

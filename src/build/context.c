@@ -103,6 +103,7 @@ static bool mount_context(struct builder *builder, struct byte_source *source, c
 
     if (!layer_store_ingest(builder->layers, source, &options, &layer, error) ||
         !image_store_hold_new_layer(builder->images, holder, &layer, error) ||
+        !layer_chain_prepare(builder->layers, diff_ids, error) || /* a hard link to a file that is not there is an error */
         !layer_stack_acquire(builder->layers, diff_ids, &context->stack, error))
         return false;
     context->root_fd = layer_stack_mount(context->stack, error);

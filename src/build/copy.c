@@ -194,7 +194,8 @@ static struct archive_root *open_archive(const struct copy_step *copy, const str
         return NULL;
     root = g_new0(struct archive_root, 1);
     root->fd = -1;
-    if (!layer_stack_acquire(copy->build->builder->layers, diff_ids, &root->stack, error) ||
+    if (!layer_chain_prepare(copy->build->builder->layers, diff_ids, error) ||
+        !layer_stack_acquire(copy->build->builder->layers, diff_ids, &root->stack, error) ||
         (root->fd = layer_stack_mount(root->stack, error)) < 0) {
         archive_root_free(root);
         return NULL;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import shutil
 
 import pytest
@@ -52,7 +53,9 @@ def context(tmp_path_factory):
     (folder / "gone").write_text("gone", encoding="utf-8")
     for path in (folder / "gone", folder / "tools"):
         os.utime(path, (1600000000, 1600000000))
-    settle = SETTLE.format(int(os.path.getmtime(debian_root())) + 1)
+    made = int(os.path.getmtime(debian_root())) + 1
+    time.sleep(max(0, made + 1 - time.time()))  # what the steps write must be newer than the root, also when that was made just now
+    settle = SETTLE.format(made)
     steps = "".join("RUN set -e; " + " ".join(step.split("\n")) + "; " + settle + "\n" for step in STEPS)
     (folder / "Dockerfile").write_text("FROM debian:12\nCOPY tools /opt/tools\nCOPY gone /opt/gone/\n" + steps + "CMD [\"sh\"]\n", encoding="utf-8")
     return str(folder)

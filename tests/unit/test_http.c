@@ -109,7 +109,7 @@ static char *client_read_until(struct client *client, const char *needle)
 }
 
 /* All until the end of the connection; closes. */
-static char *client_finish(struct client *client)
+G_NO_INLINE static char *client_finish(struct client *client) /* inlined, gcc 12 takes the answer for a pointer to text */
 {
     char *text = NULL;
     shutdown(client->fd, SHUT_WR);
@@ -144,14 +144,21 @@ static char *talk(const char *request)
 
 /* ---- requests and answers ---- */
 
+/* Where part begins in text; -1 where it does not occur. */
+static gssize position(const char *text, const char *part)
+{
+    const char *at = strstr(text, part);
+    return at ? at - text : -1;
+}
+
 static void pipelined_requests_are_answered_in_order(void **state)
 {
     g_autofree char *answer =
         talk("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\noneGET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
              "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\ntw\r\n1\r\no\r\n0\r\n\r\n");
-    const char *one = strstr(answer, "one"), *nowhere = strstr(answer, "{\"message\":\"no such path: /nowhere\"}"),
-               *two = strstr(answer, "two");
-    assert_true(one && nowhere && two && one < nowhere && nowhere < two);
+    gssize one = position(answer, "one"), nowhere = position(answer, "{\"message\":\"no such path: /nowhere\"}"),
+           two = position(answer, "two");
+    assert_true(one >= 0 && one < nowhere && nowhere < two);
     assert_int_equal(count(answer, "HTTP/1.1 200 OK"), 2);
     assert_int_equal(count(answer, "HTTP/1.1 404 Not Found"), 1);
 }

@@ -117,6 +117,9 @@ def test_running_containers_run_on(one, hard):
     execs = spawn(one, "exec", "-i", "plain", "sh", "-c", "echo begun; cat; exit 9")
     attached = spawn(one, "attach", "open")
     read_until(execs.stdout, b"begun")
+    attached.stdin.write(b"attached\n")  # both sessions stand before the engine goes
+    attached.stdin.flush()
+    read_until(attached.stdout, b"attached")
 
     def leave():
         one.kill() if hard else one.stop()

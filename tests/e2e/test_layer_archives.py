@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import io
 import lzma
 import os
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 
 import trees
 from archives import digest, docker_archive, entry, layer
-from conftest import finish, make_engine, program_directory
+from conftest import finish, make_engine
 from dockerd import running_dockerd
 from inputs import busybox_root
 

@@ -1,0 +1,162 @@
+"""Images go to other engines and tools, and come back, as the same image."""
+
+import gzip
+import json
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+import trees
+from conftest import finish, make_engine
+from dockerd import running_dockerd
+from inputs import busybox_root
+
+DOCKERFILE = """FROM bb:1
+LABEL who="tare \\"quoted\\" & <others>"
+COPY data /data
+RUN rm /bin/vi; mkdir -p /a/b; echo hello > /a/b/c; ln /a/b/c /a/d; chown 5:6 /a/b; chmod 2755 /a; mv /etc/group /etc/gruppe
+VOLUME /volume
+EXPOSE 80/udp
+ENV A="b c" D=e
+USER user
+WORKDIR /work
+CMD ["cat", "/a/b/c"]
+"""
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("context")
+    (folder / "Dockerfile").write_text(DOCKERFILE, encoding="utf-8")
+    (folder / "data").write_text("data", encoding="utf-8")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def engine(context):
+    running = make_engine().start()
+    running.tare("import", str(busybox_root()), "bb:1")
+    running.tare("build", "--network", "none", "-t", "ours:1", context)
+    yield running
+    finish(running)
+
+
+@pytest.fixture(scope="module")
+def reference(context):
+    with running_dockerd() as running:
+        running.docker("import", str(busybox_root()), "bb:1")
+        running.docker("build", "--network", "none", "-t", "theirs:1", context)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def saved(engine, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("saved") / "ours.tar")
+    engine.tare("save", "-o", path, "ours:1")
+    return path
+
+
+def inspect(engine, image):
+    found = json.loads(engine.tare("image", "inspect", image).stdout)[0]
+    return found["Id"], found["RootFS"]["Layers"], found["Config"]
+
+
+def facts(reference, image):
+    found = json.loads(reference.docker("image", "inspect", image).stdout)[0]
+    return found["Id"], found["RootFS"]["Layers"], found["Config"]
+
+
+def export(engine, image):
+    container = engine.tare("create", image, "x").stdout.strip()
+    data = engine.tare("export", container, input=b"").stdout
+    engine.tare("rm", "-v", container)
+    return trees.from_tar(data)
+
+
+def tool(program, *arguments):
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, f"{program} {arguments}: {done.stderr}"
+    return done.stdout
+
+
+def test_dockerd_builds_we_load(engine, reference, tmp_path):
+    path = str(tmp_path / "theirs.tar")
+    reference.docker("save", "-o", path, "theirs:1", "bb:1")
+    engine.tare("load", "-i", path)
+    assert inspect(engine, "theirs:1") == facts(reference, "theirs:1")
+    assert trees.differences(export(engine, "theirs:1"), trees.from_tar(reference.export("theirs:1"))) == ""
+    assert engine.tare("run", "--rm", "--network", "none", "theirs:1").stdout == "hello\n"
+    history = engine.tare("history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Comment}}", "theirs:1").stdout
+    assert history == reference.docker("history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Comment}}", "theirs:1").stdout.decode()
+    # and it goes back as the same image
+    reference.docker("rmi", "theirs:1")
+    reference.docker("load", input=engine.tare("save", "theirs:1", input=b"").stdout)
+    assert inspect(engine, "theirs:1") == facts(reference, "theirs:1")
+
+
+def test_we_build_dockerd_loads(engine, reference, saved):
+    assert b"Loaded image: ours:1" in reference.docker("load", "-i", saved).stdout
+    assert facts(reference, "ours:1") == inspect(engine, "ours:1")
+    assert trees.differences(export(engine, "ours:1"), trees.from_tar(reference.export("ours:1"))) == ""
+    back = reference.docker("save", "ours:1").stdout
+    before = inspect(engine, "ours:1")
+    engine.tare("tag", "ours:1", "ours:kept")
+    engine.tare("image", "rm", "ours:1")
+    engine.tare("load", input=back)
+    assert inspect(engine, "ours:1") == before
+
+
+def test_both_builders_make_the_same_tree(engine, reference):
+    mine, other = export(engine, "ours:1"), trees.from_tar(reference.export("theirs:1"))
+    assert trees.differences(mine, other, "kind", "mode", "owner", "content", "target", "device", "linked") == ""
+
+
+@pytest.mark.parametrize("kind", ("docker-archive", "oci-archive"))
+def test_skopeo_reads_and_writes(engine, saved, tmp_path, kind):
+    identifier, layers, _ = inspect(engine, "ours:1")
+    read = json.loads(tool("skopeo", "inspect", "--raw", f"{kind}:{saved}"))
+    assert read["config"]["digest"] == identifier and len(read["layers"]) == len(layers)
+    config = json.loads(tool("skopeo", "inspect", "--config", f"{kind}:{saved}"))
+    assert config["rootfs"]["diff_ids"] == layers and config["config"]["Cmd"] == ["cat", "/a/b/c"]
+    copy = str(tmp_path / "docker.tar")
+    tool("skopeo", "--insecure-policy", "copy", f"{kind}:{saved}", f"docker-archive:{copy}:copied:1")
+    assert engine.tare("load", "-i", copy).stdout == "Loaded image: copied:1\n"
+    assert inspect(engine, "copied:1")[1] == layers
+    engine.tare("image", "rm", "copied:1")
+    # an OCI layout has compressed layers, and its name here is only a tag
+    copy = str(tmp_path / "oci.tar")
+    tool("skopeo", "--insecure-policy", "copy", f"{kind}:{saved}", f"oci-archive:{copy}:copied:2")
+    loaded = engine.tare("load", "-i", copy).stdout
+    assert loaded.startswith("Loaded image")
+    assert inspect(engine, loaded.split(": ", 1)[1].strip())[1] == layers
+
+
+def test_podman_loads_and_saves(engine, saved, tmp_path):
+    directory = tempfile.mkdtemp(prefix="tare-podman-")  # short: podman takes 50 characters
+    podman = ("--root", directory + "/root", "--runroot", directory + "/run", "--storage-driver", "vfs")
+    assert "ours:1" in tool("podman", *podman, "load", "-i", saved)
+    found = json.loads(tool("podman", *podman, "image", "inspect", "ours:1"))[0]
+    assert ("sha256:" + found["Id"], found["RootFS"]["Layers"]) == inspect(engine, "ours:1")[:2]
+    for kind in ("docker-archive", "oci-archive"):
+        path = str(tmp_path / kind)
+        tool("podman", *podman, "tag", "ours:1", f"example.org/podman:{kind}")
+        tool("podman", *podman, "save", "--format", kind, "-o", path, f"example.org/podman:{kind}")
+        assert engine.tare("load", "-i", path).stdout == f"Loaded image: example.org/podman:{kind}\n"
+        assert inspect(engine, f"example.org/podman:{kind}")[1] == found["RootFS"]["Layers"]
+        assert engine.tare("run", "--rm", "--network", "none", f"example.org/podman:{kind}").stdout == "hello\n"
+        engine.tare("image", "rm", f"example.org/podman:{kind}")
+    shutil.rmtree(directory)
+
+
+def test_save_compress_load(engine, saved, new_engine):
+    other = new_engine("--storage-backend", "unpacked").start()
+    for compress in (gzip.compress, lambda data: subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True).stdout):
+        data = engine.tare("save", "ours:1", "bb:1", input=b"").stdout
+        assert other.tare("load", input=compress(data)).stdout.decode().splitlines()[-2:] == ["Loaded image: ours:1", "Loaded image: bb:1"]
+        for image in ("ours:1", "bb:1"):
+            assert inspect(other, image) == inspect(engine, image)
+            other.tare("image", "rm", image)
+    with open(saved, "rb") as file:
+        assert file.read() == engine.tare("save", "ours:1", input=b"").stdout

@@ -1,6 +1,7 @@
 /* /_ping, /version, /auth: what a client asks first. */
 #include "api/api-internal.h"
 
+#include "base/platform.h"
 #include "base/timestamp.h"
 
 #include <string.h>
@@ -17,25 +18,13 @@ static bool ping(struct api_request *request, GError **error)
     return true;
 }
 
-static const char *go_architecture(const char *machine)
-{
-    static const struct {
-        const char *machine, *go;
-    } names[] = { { "x86_64", "amd64" }, { "aarch64", "arm64" },   { "armv7l", "arm" },  { "armv6l", "arm" },
-                  { "i686", "386" },     { "ppc64le", "ppc64le" }, { "s390x", "s390x" }, { "riscv64", "riscv64" } };
-    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
-        if (strcmp(names[i].machine, machine) == 0)
-            return names[i].go;
-    return machine;
-}
-
 static bool version(struct api_request *request, GError **error)
 {
     struct utsname system;
     uname(&system);
     g_autofree char *newest = g_strdup_printf("1.%d", ENGINE_API_VERSION),
                     *oldest = g_strdup_printf("1.%d", ENGINE_API_VERSION_MIN);
-    const char *architecture = go_architecture(system.machine);
+    const char *architecture = platform_architecture();
     json_t *details = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "ApiVersion", newest, "Arch", architecture,
                                 "BuildTime", "", "Experimental", "false", "GitCommit", "", "GoVersion", "", "KernelVersion",
                                 system.release, "MinAPIVersion", oldest, "Os", "linux");

@@ -327,6 +327,21 @@ bool database_get_int(struct database *database, gint64 fallback, gint64 *ret, G
     return ok;
 }
 
+static bool append_string(sqlite3_stmt *row, void *user, GError **error)
+{
+    g_ptr_array_add(user, g_strdup((const char *)sqlite3_column_text(row, 0)));
+    return true;
+}
+
+bool database_get_strings(struct database *database, GPtrArray *strings, GError **error, const char *sql, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    bool ok = query_valist(database, append_string, strings, error, sql, format, args);
+    va_end(args);
+    return ok;
+}
+
 static bool take_string(sqlite3_stmt *row, void *user, GError **error)
 {
     *(char **)user = g_strdup((const char *)sqlite3_column_text(row, 0));

@@ -33,6 +33,9 @@ bool database_run(struct database *database, GError **error, const char *sql, co
 typedef bool (*database_row_func)(sqlite3_stmt *row, void *user, GError **error);
 bool database_query(struct database *database, database_row_func row, void *user, GError **error, const char *sql,
                     const char *format, ...);
+/* The first column of all rows, appended to strings as g_strdup'ed texts. */
+bool database_get_strings(struct database *database, GPtrArray *strings, GError **error, const char *sql, const char *format,
+                          ...);
 /* The first column of the first row; *ret is fallback (or NULL) where there is none. */
 bool database_get_int(struct database *database, gint64 fallback, gint64 *ret, GError **error, const char *sql,
                       const char *format, ...);

@@ -1,11 +1,11 @@
 /* What all steps share: finding base images, making the image of a step, announcing its container. */
+#include "base/platform.h"
 #include "base/fd.h"
 #include "base/identifier.h"
 #include "base/timestamp.h"
 #include "build/build-internal.h"
 
 #include <string.h>
-#include <sys/utsname.h>
 
 const char *build_parent_id(const struct build *build)
 {
@@ -74,20 +74,6 @@ json_t *build_nop_command(const struct build *build, const char *comment, bool t
 
 /* ---- the document of a step's image ---- */
 
-static const char *machine(void)
-{
-    static const char *const names[][2] = { { "x86_64", "amd64" }, { "aarch64", "arm64" },   { "armv7l", "arm" },
-                                            { "i686", "386" },     { "riscv64", "riscv64" }, { "ppc64le", "ppc64le" },
-                                            { "s390x", "s390x" } };
-    struct utsname system;
-
-    uname(&system);
-    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
-        if (g_str_equal(system.machine, names[i][0]))
-            return names[i][1];
-    return "amd64";
-}
-
 /* "linux/arm64/v8": one part, or NULL. */
 static char *platform_part(const struct build *build, unsigned index)
 {
@@ -102,8 +88,9 @@ static void set_platform(const struct build *build, json_t *document)
     g_autofree char *architecture = platform_part(build, 1), *variant = platform_part(build, 2);
     const char *base_variant = json_get_string(base, "variant", NULL);
 
-    json_object_set_new(document, "architecture",
-                        json_string(json_get_string(base, "architecture", architecture ? architecture : machine())));
+    json_object_set_new(
+        document, "architecture",
+        json_string(json_get_string(base, "architecture", architecture ? architecture : platform_architecture())));
     json_object_set_new(document, "os", json_string(json_get_string(base, "os", "linux")));
     if (base ? base_variant : variant)
         json_object_set_new(document, "variant", json_string(base ? base_variant : variant));

@@ -53,6 +53,20 @@ static int start_all(struct cli *cli, const struct options *options, GError **er
     return error_set(error, TARE_ERROR_INTERNAL, "Error: failed to start containers: %s", names), 1;
 }
 
+/* All streams of a container; signals are forwarded where there is no terminal to send them. */
+static struct session session_of(struct cli *cli, const struct options *options, struct response *attached, const char *id,
+                                 bool tty, bool input)
+{
+    return (struct session){ .cli = cli,
+                             .response = attached,
+                             .id = id,
+                             .tty = tty,
+                             .input = input,
+                             .output = true,
+                             .errors = true,
+                             .forward_signals = !tty && options_bool(options, "sig-proxy", true) };
+}
+
 static int converse(struct session *session, struct response *wait, const char *escape_text, GError **error)
 {
     enum session_end end = session_run(session, error);
@@ -90,16 +104,9 @@ static int start_attached(struct cli *cli, const struct options *options, const 
     }
     if (tty && is_terminal(STDOUT_FILENO))
         session_resize(cli, id, false, 0);
-    struct session session = { .cli = cli,
-                               .response = attached,
-                               .id = id,
-                               .tty = tty,
-                               .input = input,
-                               .output = true,
-                               .errors = true,
-                               .signals = signals,
-                               .forward_signals = !tty && options_bool(options, "sig-proxy", true),
-                               .detach_keys = keys };
+    struct session session = session_of(cli, options, attached, id, tty, input);
+    session.signals = signals;
+    session.detach_keys = keys;
     return converse(&session, wait, NULL, error);
 }
 
@@ -148,15 +155,8 @@ int cmd_container_attach(struct cli *cli, const struct options *options, GError 
         session_resize(cli, id, false, 1);
         session_resize(cli, id, false, 0);
     }
-    struct session session = { .cli = cli,
-                               .response = attached,
-                               .id = id,
-                               .tty = tty,
-                               .input = input,
-                               .output = true,
-                               .errors = true,
-                               .signals = signals,
-                               .forward_signals = !tty && options_bool(options, "sig-proxy", true),
-                               .detach_keys = keys };
+    struct session session = session_of(cli, options, attached, id, tty, input);
+    session.signals = signals;
+    session.detach_keys = keys;
     return converse(&session, wait, "read escape sequence", error);
 }

@@ -1,17 +1,10 @@
 /* version: the client's part and the engine's. */
 #include "cli/cli-internal.h"
 
-#include <string.h>
-#include <sys/utsname.h>
-#include <time.h>
+#include "base/platform.h"
 
-static const char *machine(void)
-{
-    static struct utsname name;
-    if (uname(&name) != 0)
-        return "unknown";
-    return strcmp(name.machine, "x86_64") == 0 ? "amd64" : strcmp(name.machine, "aarch64") == 0 ? "arm64" : name.machine;
-}
+#include <string.h>
+#include <time.h>
 
 /* RFC 3339 as people read it: "Thu May  7 21:09:36 2026". */
 static char *readable_date(const char *text)
@@ -30,7 +23,7 @@ static json_t *client_part(struct cli *cli)
     json_object_set_new(client, "GitCommit", json_string(""));
     json_object_set_new(client, "GoVersion", json_string("none (C)"));
     json_object_set_new(client, "Os", json_string("linux"));
-    json_object_set_new(client, "Arch", json_string(machine()));
+    json_object_set_new(client, "Arch", json_string(platform_architecture()));
     json_object_set_new(client, "BuildTime", json_string(""));
     json_object_set_new(client, "Context", json_string(cli->context_name ? cli->context_name : "default"));
     return client;

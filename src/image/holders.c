@@ -3,17 +3,11 @@
 
 #include <string.h>
 
-static bool collect_string(sqlite3_stmt *row, void *user, GError **error)
-{
-    g_ptr_array_add(user, g_strdup((const char *)sqlite3_column_text(row, 0)));
-    return true;
-}
-
 bool store_collect_layers(struct image_store *store, GError **error)
 {
     g_autoptr(GPtrArray) unused = g_ptr_array_new_with_free_func(g_free);
-    if (!database_query(
-            store->database, collect_string, unused, error,
+    if (!database_get_strings(
+            store->database, unused, error,
             "SELECT diff_id FROM layer WHERE NOT EXISTS (SELECT 1 FROM image_layer WHERE image_layer.diff_id = layer.diff_id) "
             "AND NOT EXISTS (SELECT 1 FROM layer_hold WHERE layer_hold.diff_id = layer.diff_id)",
             NULL))
@@ -89,7 +83,7 @@ bool image_store_release_layers(struct image_store *store, const char *holder, G
 static bool release_strangers(struct image_store *store, bool (*keep)(void *user, const char *holder), void *user, GError **error)
 {
     g_autoptr(GPtrArray) holders = g_ptr_array_new_with_free_func(g_free);
-    if (!database_query(store->database, collect_string, holders, error, "SELECT DISTINCT holder FROM layer_hold", NULL))
+    if (!database_get_strings(store->database, holders, error, "SELECT DISTINCT holder FROM layer_hold", NULL))
         return false;
     for (guint i = 0; i < holders->len; i++)
         if (!keep(user, holders->pdata[i]) &&

@@ -37,10 +37,6 @@ void store_emit(struct image_store *store, const char *action, const char *id, c
 bool store_collect_layers(struct image_store *store, GError **error);
 /* Inserts or keeps the layer's row. Within a transaction. */
 bool store_put_layer(struct image_store *store, const struct layer_info *layer, GError **error);
-/* Label filter "k" or "k=v" against an object. */
-bool labels_match(const json_t *labels, const char *filter);
-/* The values of one filter, from {"name": {"v": true}} or {"name": ["v"]}; NULL-terminated (g_strfreev), NULL where absent. */
-char **image_filter_values(const json_t *filters, const char *name);
 /* Refuses filters not in the list: "invalid filter 'x'". */
 bool image_filter_check_names(const json_t *filters, const char *const *known, GError **error);
 /* until=…: RFC 3339, unix seconds or a duration before now → ns. */

@@ -2,26 +2,10 @@
 #include "image/image-internal.h"
 
 #include "base/identifier.h"
+#include "base/platform.h"
 #include "base/timestamp.h"
 
 #include <string.h>
-#include <sys/utsname.h>
-
-/* The machine's name for itself, as Go's GOARCH. */
-static const char *architecture(void)
-{
-    static const char *const names[][2] = { { "x86_64", "amd64" },   { "aarch64", "arm64" },   { "armv7l", "arm" },
-                                            { "i686", "386" },       { "riscv64", "riscv64" }, { "s390x", "s390x" },
-                                            { "ppc64le", "ppc64le" } };
-    static char own[65];
-    struct utsname system;
-    uname(&system);
-    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
-        if (strcmp(system.machine, names[i][0]) == 0)
-            return names[i][1];
-    g_strlcpy(own, system.machine, sizeof own);
-    return own;
-}
 
 /* "linux/arm64/v8" → os, architecture, variant of the document. */
 static bool set_platform(json_t *config, const char *platform, GError **error)
@@ -30,7 +14,7 @@ static bool set_platform(json_t *config, const char *platform, GError **error)
     guint n = g_strv_length(parts);
     if (platform && *platform && (n > 3 || strcmp(parts[0], "linux") != 0))
         return error_set(error, TARE_ERROR_INVALID, "operating system is not supported: %s", platform);
-    json_object_set_new(config, "architecture", json_string(n > 1 ? parts[1] : architecture()));
+    json_object_set_new(config, "architecture", json_string(n > 1 ? parts[1] : platform_architecture()));
     json_object_set_new(config, "os", json_string("linux"));
     if (n > 2)
         json_object_set_new(config, "variant", json_string(parts[2]));

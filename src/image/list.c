@@ -1,6 +1,7 @@
 /* GET /images/json: the list with its filters. Reads columns, never whole configs: a list of 10,000 images must be quick. */
 #include "image/image-internal.h"
 
+#include "base/filter.h"
 #include "base/parse.h"
 #include "base/timestamp.h"
 
@@ -83,15 +84,15 @@ static void listing_clear(struct listing *listing)
 /* ---- filters ---- */
 
 struct image_filter {
-    char **labels, **label_nots, **references;
+    const json_t *filters; /* as given, for the labels */
+    bool has_labels, has_references;
+    char **references; /* none of them is also a filter: nothing passes */
     bool has_dangling, dangling_only;
     gint64 before_ns, since_ns; /* exclusive; 0: none */
 };
 
 static void image_filter_clear(struct image_filter *filter)
 {
-    g_strfreev(filter->labels);
-    g_strfreev(filter->label_nots);
     g_strfreev(filter->references);
 }
 
@@ -106,9 +107,9 @@ static bool created_of(struct image_store *store, const char *name, gint64 *ret,
 
 static bool read_dangling(const json_t *filters, struct image_filter *filter, GError **error)
 {
-    g_auto(GStrv) values = image_filter_values(filters, "dangling");
-    filter->has_dangling = values != NULL && values[0];
-    for (char **value = values; value && *value; value++)
+    g_auto(GStrv) values = filters_values(filters, "dangling");
+    filter->has_dangling = values[0] != NULL;
+    for (char **value = values; *value; value++)
         if (!parse_bool(*value, &filter->dangling_only))
             return error_set(error, TARE_ERROR_INVALID, "invalid filter 'dangling=%s'", *value);
     return true;
@@ -116,21 +117,21 @@ static bool read_dangling(const json_t *filters, struct image_filter *filter, GE
 
 static bool read_times(struct image_store *store, const json_t *filters, struct image_filter *filter, GError **error)
 {
-    g_auto(GStrv) before = image_filter_values(filters, "before");
-    g_auto(GStrv) since = image_filter_values(filters, "since");
-    g_auto(GStrv) until = image_filter_values(filters, "until");
+    g_auto(GStrv) before = filters_values(filters, "before");
+    g_auto(GStrv) since = filters_values(filters, "since");
+    g_auto(GStrv) until = filters_values(filters, "until");
     gint64 ns;
-    for (char **value = before; value && *value; value++) {
+    for (char **value = before; *value; value++) {
         if (!created_of(store, *value, &ns, error))
             return false;
         filter->before_ns = filter->before_ns ? MIN(filter->before_ns, ns) : ns;
     }
-    for (char **value = since; value && *value; value++) {
+    for (char **value = since; *value; value++) {
         if (!created_of(store, *value, &ns, error))
             return false;
         filter->since_ns = MAX(filter->since_ns, ns);
     }
-    for (char **value = until; value && *value; value++) {
+    for (char **value = until; *value; value++) {
         if (!image_filter_time(*value, &ns, error))
             return false;
         filter->before_ns = filter->before_ns ? MIN(filter->before_ns, ns) : ns;
@@ -141,9 +142,10 @@ static bool read_times(struct image_store *store, const json_t *filters, struct 
 static bool read_filter(struct image_store *store, const json_t *filters, struct image_filter *filter, GError **error)
 {
     static const char *const known[] = { "dangling", "label", "label!", "before", "since", "reference", "until", NULL };
-    filter->labels = image_filter_values(filters, "label");
-    filter->label_nots = image_filter_values(filters, "label!");
-    filter->references = image_filter_values(filters, "reference");
+    filter->filters = filters;
+    filter->has_labels = filters_has(filters, "label") || filters_has(filters, "label!");
+    filter->has_references = json_object_get(filters, "reference") != NULL;
+    filter->references = filters_values(filters, "reference");
     return image_filter_check_names(filters, known, error) && read_dangling(filters, filter, error) &&
            read_times(store, filters, filter, error);
 }
@@ -167,17 +169,11 @@ static void keep_matching(GPtrArray *names, char **patterns)
 
 static bool labels_pass(const struct summary *summary, const struct image_filter *filter)
 {
-    if (!filter->labels && !filter->label_nots)
+    if (!filter->has_labels)
         return true;
     g_autoptr(json_t) labels =
         summary->labels ? json_parse(summary->labels, strlen(summary->labels), 64 << 20, "labels", NULL) : NULL;
-    for (char **value = filter->labels; value && *value; value++)
-        if (!labels_match(labels, *value))
-            return false;
-    for (char **value = filter->label_nots; value && *value; value++)
-        if (labels_match(labels, *value))
-            return false;
-    return true;
+    return filters_matches_labels(filter->filters, labels);
 }
 
 static bool passes(const struct listing *listing, struct summary *summary, const struct image_filter *filter, bool all)
@@ -188,7 +184,7 @@ static bool passes(const struct listing *listing, struct summary *summary, const
     if (!labels_pass(summary, filter))
         return false;
     bool named = summary->tags->len + summary->digests->len > 0;
-    if (filter->references) {
+    if (filter->has_references) {
         keep_matching(summary->tags, filter->references);
         keep_matching(summary->digests, filter->references);
         if (summary->tags->len + summary->digests->len == 0)

@@ -64,12 +64,6 @@ static bool by_name(struct image_store *store, const char *text, char **ret_id, 
     return ok;
 }
 
-static bool collect_id(sqlite3_stmt *row, void *user, GError **error)
-{
-    g_ptr_array_add(user, g_strdup((const char *)sqlite3_column_text(row, 0)));
-    return true;
-}
-
 /* A unique prefix; two that share it are no match, as Docker has it. */
 static bool by_prefix(struct image_store *store, const char *text, char **ret_id, GError **error)
 {
@@ -80,8 +74,8 @@ static bool by_prefix(struct image_store *store, const char *text, char **ret_id
     g_autofree char *low = g_strconcat(DIGEST_PREFIX, hex, NULL);
     g_autofree char *high = g_strconcat(DIGEST_PREFIX, hex, "g", NULL);
     g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(g_free);
-    if (!database_query(store->database, collect_id, found, error, "SELECT id FROM image WHERE id >= ? AND id < ? LIMIT 2", "ss",
-                        low, high))
+    if (!database_get_strings(store->database, found, error, "SELECT id FROM image WHERE id >= ? AND id < ? LIMIT 2", "ss", low,
+                              high))
         return false;
     if (found->len == 1)
         *ret_id = g_strdup(found->pdata[0]);

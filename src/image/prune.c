@@ -1,10 +1,12 @@
 /* docker image prune: what no container uses and, with -a, nothing names. */
 #include "image/image-internal.h"
 
+#include "base/filter.h"
+
 #include <string.h>
 
-static bool is_candidate(struct image_store *store, const struct image *image, bool dangling_only, gint64 until_ns, char **labels,
-                         char **label_nots, GError **error)
+static bool is_candidate(struct image_store *store, const struct image *image, bool dangling_only, gint64 until_ns,
+                         const json_t *filters, GError **error)
 {
     g_autofree char *running = NULL, *stopped = NULL;
     bool has_children = true;
@@ -14,13 +16,8 @@ static bool is_candidate(struct image_store *store, const struct image *image, b
         return false;
     if (until_ns && image->created_ns > until_ns)
         return false;
-    const json_t *own = json_get_object(image_run_config(image), "Labels");
-    for (; labels && *labels; labels++)
-        if (!labels_match(own, *labels))
-            return false;
-    for (; label_nots && *label_nots; label_nots++)
-        if (labels_match(own, *label_nots))
-            return false;
+    if (!filters_matches_labels(filters, json_get_object(image_run_config(image), "Labels")))
+        return false;
     if (store->user_check)
         store->user_check(store->user_check_data, image->id, &running, &stopped);
     return !running && !stopped;
@@ -49,9 +46,9 @@ static bool layers_size(struct image_store *store, gint64 *ret, GError **error)
 
 static bool read_until(const json_t *filters, gint64 *ret, GError **error)
 {
-    g_auto(GStrv) until = image_filter_values(filters, "until");
+    g_auto(GStrv) until = filters_values(filters, "until");
     *ret = 0;
-    if (!until || !until[0])
+    if (!until[0])
         return true;
     if (until[1])
         return error_set(error, TARE_ERROR_INVALID, "more than one until filter specified");
@@ -62,8 +59,6 @@ bool image_store_prune(struct image_store *store, bool dangling_only, const json
 {
     static const char *const known[] = { "dangling", "label", "label!", "until", NULL };
     g_autoptr(GPtrArray) images = NULL;
-    g_auto(GStrv) labels = image_filter_values(filters, "label");
-    g_auto(GStrv) label_nots = image_filter_values(filters, "label!");
     gint64 until_ns, before, after;
     if (!image_filter_check_names(filters, known, error) || !read_until(filters, &until_ns, error) ||
         !layers_size(store, &before, error) || !image_store_list(store, &images, error))
@@ -71,7 +66,7 @@ bool image_store_prune(struct image_store *store, bool dangling_only, const json
     g_autoptr(json_t) lines = json_array();
     for (guint i = 0; i < images->len; i++) {
         GError *problem = NULL;
-        bool wanted = is_candidate(store, images->pdata[i], dangling_only, until_ns, labels, label_nots, &problem);
+        bool wanted = is_candidate(store, images->pdata[i], dangling_only, until_ns, filters, &problem);
         if (problem)
             return g_propagate_error(error, problem), false;
         if (wanted && !remove_whole(store, images->pdata[i], lines, error))

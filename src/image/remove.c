@@ -107,18 +107,12 @@ static bool is_single_reference(const GPtrArray *names)
 
 /* ---- the record and its layers ---- */
 
-static bool collect_chain(sqlite3_stmt *row, void *user, GError **error)
-{
-    g_ptr_array_add(user, g_strdup((const char *)sqlite3_column_text(row, 0)));
-    return true;
-}
-
 static bool delete_record(struct removal *removal, const char *id, GError **error)
 {
     struct image_store *store = removal->store;
     g_autoptr(GPtrArray) chains = g_ptr_array_new_with_free_func(g_free);
-    if (!database_query(store->database, collect_chain, chains, error,
-                        "SELECT chain_id FROM image_layer WHERE image = ? ORDER BY position DESC", "s", id) ||
+    if (!database_get_strings(store->database, chains, error,
+                              "SELECT chain_id FROM image_layer WHERE image = ? ORDER BY position DESC", "s", id) ||
         !database_run(store->database, error, "DELETE FROM image WHERE id = ?", "s", id))
         return false;
     say(removal, "Deleted", id);

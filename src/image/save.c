@@ -58,18 +58,12 @@ static void add_tag(struct saved_image *saved, const char *tag)
         g_ptr_array_add(saved->tags, g_strdup(tag));
 }
 
-static bool collect_string(sqlite3_stmt *row, void *user, GError **error)
-{
-    g_ptr_array_add(user, g_strdup((const char *)sqlite3_column_text(row, 0)));
-    return true;
-}
-
 /* A bare repository name means all of its tags. */
 static bool add_repository(struct saving *saving, const char *name, bool *ret_found, GError **error)
 {
     g_autoptr(GPtrArray) tags = g_ptr_array_new_with_free_func(g_free);
-    if (!database_query(saving->store->database, collect_string, tags, error,
-                        "SELECT value FROM image_name WHERE name = ? AND is_digest = 0 ORDER BY value", "s", name))
+    if (!database_get_strings(saving->store->database, tags, error,
+                              "SELECT value FROM image_name WHERE name = ? AND is_digest = 0 ORDER BY value", "s", name))
         return false;
     for (guint i = 0; i < tags->len; i++) {
         g_autofree char *full = g_strdup_printf("%s:%s", name, (char *)tags->pdata[i]);

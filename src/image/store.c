@@ -114,12 +114,6 @@ static bool take_image(sqlite3_stmt *row, void *user, GError **error)
     return true;
 }
 
-static bool collect_string(sqlite3_stmt *row, void *user, GError **error)
-{
-    g_ptr_array_add(user, g_strdup((const char *)sqlite3_column_text(row, 0)));
-    return true;
-}
-
 static char **take_strings(GPtrArray *strings)
 {
     g_ptr_array_add(strings, NULL);
@@ -144,8 +138,8 @@ static bool fill_names(struct image_store *store, struct image *image, GError **
 static bool fill(struct image_store *store, struct image *image, GError **error)
 {
     GPtrArray *diff_ids = g_ptr_array_new();
-    bool ok = database_query(store->database, collect_string, diff_ids, error,
-                             "SELECT diff_id FROM image_layer WHERE image = ? ORDER BY position", "s", image->id);
+    bool ok = database_get_strings(store->database, diff_ids, error,
+                                   "SELECT diff_id FROM image_layer WHERE image = ? ORDER BY position", "s", image->id);
     image->diff_ids = take_strings(diff_ids);
     return ok && fill_names(store, image, error);
 }

@@ -24,18 +24,6 @@ void mount_source_clear(struct mount_source *source)
 
 /* ---- mounting ---- */
 
-static bool fail_with_log(int fs, const char *what, GError **error)
-{
-    int saved = errno;
-    char log[256];
-    ssize_t n = read(fs, log, sizeof log - 1);
-    if (n <= 2)
-        return error_set_errno(error, saved, "%s", what);
-    log[n] = '\0';
-    g_strchomp(log);
-    return error_set_errno(error, saved, "%s: %s", what, log + 2);
-}
-
 int mount_erofs(const char *index, const char *const *devices, GError **error)
 {
     g_autofd int fs = (int)syscall(SYS_fsopen, "erofs", FSOPEN_CLOEXEC);
@@ -49,7 +37,7 @@ int mount_erofs(const char *index, const char *const *devices, GError **error)
     ok = ok && syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) == 0;
     ok = ok && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0;
     if (!ok) {
-        fail_with_log(fs, "mount layer", error);
+        mount_fail_with_log(fs, "mount layer", error);
         return -1;
     }
     int mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);

@@ -55,6 +55,9 @@ void mount_backend_close(struct mount_backend *backend);
 /* overlay_mount where this backend's paths mean something. */
 int mount_backend_overlay(struct mount_backend *backend, const struct overlay_options *options, GError **error);
 
+/* False and an error from errno, with the reason from the mount context's own log ("e overlay: …", one message a read) where it
+ * has one. */
+bool mount_fail_with_log(int fs, const char *what, GError **error);
 /* A detached EROFS mount, or -1; source and devices are files or block devices. */
 int mount_erofs(const char *index, const char *const *devices, GError **error);
 /* A detached empty tmpfs, or -1. */

@@ -28,8 +28,7 @@ static bool set_string(int fs, const char *key, const char *value)
     return syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0) == 0;
 }
 
-/* A failed mount's reason stands in the context's own log ("e overlay: …"), one message a read. */
-static bool fail_with_log(int fs, const char *what, GError **error)
+bool mount_fail_with_log(int fs, const char *what, GError **error)
 {
     int saved = errno;
     char log[256];
@@ -59,7 +58,7 @@ static int set_lowers(int fs, const struct overlay_options *options, GError **er
         if (r < 0 && i == 0 && errno == EINVAL)
             return 0;
         if (r < 0) {
-            fail_with_log(fs, "add overlay layer", error);
+            mount_fail_with_log(fs, "add overlay layer", error);
             return -1;
         }
     }
@@ -74,7 +73,7 @@ static bool set_directory(int fs, const char *key, const char *path, GError **er
         return error_set_errno(error, errno, "open %s", path);
     if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_FD, key, NULL, fd) == 0)
         return true;
-    return set_string(fs, key, path) || fail_with_log(fs, key, error);
+    return set_string(fs, key, path) || mount_fail_with_log(fs, key, error);
 }
 
 static bool set_options(int fs, const struct overlay_options *options, GError **error)
@@ -84,13 +83,13 @@ static bool set_options(int fs, const struct overlay_options *options, GError **
     } always[] = { { "redirect_dir", "nofollow" }, { "metacopy", "off" }, { "index", "off" } };
     for (size_t i = 0; i < G_N_ELEMENTS(always); i++)
         if (!set_string(fs, always[i].key, always[i].value))
-            return fail_with_log(fs, always[i].key, error);
+            return mount_fail_with_log(fs, always[i].key, error);
     if (!set_string(fs, "xino", options->no_xino ? "off" : "on") || !set_string(fs, "source", "overlay"))
-        return fail_with_log(fs, "overlay options", error);
+        return mount_fail_with_log(fs, "overlay options", error);
     if (!options->upper)
         return true;
     if (options->is_volatile && !set_flag(fs, "volatile"))
-        return fail_with_log(fs, "volatile", error);
+        return mount_fail_with_log(fs, "volatile", error);
     return set_directory(fs, "upperdir", options->upper, error) && set_directory(fs, "workdir", options->work, error);
 }
 
@@ -210,18 +209,18 @@ static int mount_new(const struct overlay_options *options, int *ret_mount, GErr
         if (empty < 0)
             return -1;
         if (syscall(SYS_fsconfig, fs, FSCONFIG_SET_FD, "lowerdir+", NULL, empty) < 0) {
-            fail_with_log(fs, "add overlay layer", error);
+            mount_fail_with_log(fs, "add overlay layer", error);
             return -1;
         }
     }
     if (!set_options(fs, options, error))
         return -1;
     if (!options->upper && !set_flag(fs, "ro")) {
-        fail_with_log(fs, "overlay read-only", error);
+        mount_fail_with_log(fs, "overlay read-only", error);
         return -1;
     }
     if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
-        fail_with_log(fs, "create overlay", error);
+        mount_fail_with_log(fs, "create overlay", error);
         return -1;
     }
     *ret_mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, options->upper ? 0 : MOUNT_ATTR_RDONLY);

@@ -205,7 +205,7 @@ void network_close(struct network_manager *manager, bool purge)
 
 /* ---- endpoints ---- */
 
-static void clear_port(gpointer data)
+void network_port_clear(gpointer data)
 {
     struct network_port *port = data;
     g_free(port->host_ip);
@@ -217,7 +217,7 @@ static struct network_endpoint *endpoint_new(void)
     struct network_endpoint *endpoint = g_new0(struct network_endpoint, 1);
     endpoint->netns_fd = -1;
     endpoint->ports = g_array_new(FALSE, TRUE, sizeof(struct network_port));
-    g_array_set_clear_func(endpoint->ports, clear_port);
+    g_array_set_clear_func(endpoint->ports, network_port_clear);
     endpoint->reserved_fds = g_array_new(FALSE, TRUE, sizeof(int));
     identifier_new(endpoint->endpoint_id);
     identifier_new(endpoint->sandbox_id);
@@ -285,7 +285,7 @@ static bool reserve_ports(struct network_manager *manager, const struct network_
         ok = ok && port_reserve(&port, endpoint->reserved_fds, error);
         element.host_port = port.host_port;
         if (!ok) {
-            clear_port(&port);
+            network_port_clear(&port);
             return false;
         }
         g_array_append_val(endpoint->ports, port);

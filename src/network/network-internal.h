@@ -84,5 +84,7 @@ void namespace_pool_free(struct namespace_pool *pool);
 bool namespace_pool_take(struct namespace_pool *pool, bool with_veth, struct ready *ret, GError **error);
 
 /* ---- manager.c ---- */
+/* Frees what a struct network_port holds; a clear function for arrays of them. */
+void network_port_clear(gpointer port);
 /* Servers from the engine's configuration, or NULL. */
 const char *const *manager_dns(const struct network_manager *manager);

@@ -19,13 +19,6 @@ json_t *network_endpoint_to_json(const struct network_endpoint *endpoint)
                      endpoint->sandbox_id, "ports", ports);
 }
 
-static void clear_port(gpointer data)
-{
-    struct network_port *port = data;
-    g_free(port->host_ip);
-    g_free(port->protocol);
-}
-
 struct network_endpoint *network_endpoint_from_json(const json_t *record)
 {
     struct network_endpoint *endpoint = g_new0(struct network_endpoint, 1);
@@ -42,7 +35,7 @@ struct network_endpoint *network_endpoint_from_json(const json_t *record)
     endpoint->sandbox_key = g_strdup(json_get_string(record, "sandbox_key", ""));
     endpoint->reserved_fds = g_array_new(FALSE, TRUE, sizeof(int));
     endpoint->ports = g_array_new(FALSE, TRUE, sizeof(struct network_port));
-    g_array_set_clear_func(endpoint->ports, clear_port);
+    g_array_set_clear_func(endpoint->ports, network_port_clear);
     json_array_foreach(json_get_array(record, "ports"), i, item)
     {
         struct network_port port = { g_strdup(json_get_string(item, "host_ip", "")), (guint16)json_get_int(item, "host_port", 0),

@@ -108,17 +108,11 @@ static bool load_volumes(struct volume_manager *manager, const char *name, GPtrA
     return true;
 }
 
-static bool add_text(sqlite3_stmt *row, void *user, GError **error)
-{
-    g_ptr_array_add(user, g_strdup((const char *)sqlite3_column_text(row, 0)));
-    return true;
-}
-
 static bool load_users(struct volume_manager *manager, const char *name, GPtrArray **ret, GError **error)
 {
     g_autoptr(GPtrArray) users = g_ptr_array_new_with_free_func(g_free);
-    if (!database_query(manager->database, add_text, users, error,
-                        "SELECT container FROM volume_use WHERE volume = ? ORDER BY container", "s", name))
+    if (!database_get_strings(manager->database, users, error,
+                              "SELECT container FROM volume_use WHERE volume = ? ORDER BY container", "s", name))
         return false;
     *ret = g_steal_pointer(&users);
     return true;
@@ -470,10 +464,11 @@ bool volume_release(struct volume_manager *manager, const char *container, bool 
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&manager->lock);
     if (remove_anonymous &&
-        !database_query(manager->database, add_text, names, error,
-                        "SELECT name FROM volume JOIN volume_use ON volume = name WHERE container = ?1 AND anonymous "
-                        "AND NOT EXISTS (SELECT 1 FROM volume_use AS other WHERE other.volume = name AND other.container <> ?1)",
-                        "s", container))
+        !database_get_strings(
+            manager->database, names, error,
+            "SELECT name FROM volume JOIN volume_use ON volume = name WHERE container = ?1 AND anonymous "
+            "AND NOT EXISTS (SELECT 1 FROM volume_use AS other WHERE other.volume = name AND other.container <> ?1)",
+            "s", container))
         return false;
     /* All that goes is marked before the uses are forgotten. */
     for (guint i = 0; i < names->len; i++)
@@ -490,7 +485,7 @@ bool volume_release(struct volume_manager *manager, const char *container, bool 
 bool volume_sweep(struct volume_manager *manager, bool (*is_user)(void *user, const char *container), void *user, GError **error)
 {
     g_autoptr(GPtrArray) users = g_ptr_array_new_with_free_func(g_free);
-    if (!database_query(manager->database, add_text, users, error, "SELECT DISTINCT container FROM volume_use", ""))
+    if (!database_get_strings(manager->database, users, error, "SELECT DISTINCT container FROM volume_use", ""))
         return false;
     for (guint i = 0; i < users->len; i++)
         if (!is_user(user, users->pdata[i]) && !volume_release(manager, users->pdata[i], true, error))

@@ -13,6 +13,9 @@ import time
 
 import pytest
 
+# A shell's background job ignores SIGINT, and so would every client that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 

@@ -48,7 +48,10 @@ bool build_find_image(struct build *build, const char *name, struct image **ret,
             *ret = image;
             return true;
         }
-        if (!builder->pull || !error_is(local, TARE_ERROR_NOT_FOUND)) {
+        if (!builder->pull && error_is(local, TARE_ERROR_NOT_FOUND))
+            return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
+                             "pulling images is not supported yet by this engine: import or build %s instead", name);
+        if (!error_is(local, TARE_ERROR_NOT_FOUND)) {
             g_propagate_error(error, g_steal_pointer(&local));
             return false;
         }

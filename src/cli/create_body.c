@@ -171,6 +171,14 @@ static bool set_health(const struct options *options, json_t *config, GError **e
     return true;
 }
 
+/* The same -v twice is no mistake. */
+static bool is_said_before(const char *const *list, const char *const *entry)
+{
+    while (list < entry && strcmp(*list, *entry) != 0)
+        list++;
+    return list < entry;
+}
+
 static bool set_volumes(const struct options *options, json_t *config, json_t *host, GError **error)
 {
     json_t *binds = json_array(), *volumes = json_object(), *mounts = json_array();
@@ -181,6 +189,8 @@ static bool set_volumes(const struct options *options, json_t *config, json_t *h
         g_autofree char *bind = NULL, *target = NULL;
         if (!create_parse_volume(*volume, &bind, &target, error))
             return false;
+        if (bind && is_said_before(options_list(options, "volume"), volume))
+            continue;
         if (bind)
             json_array_append_new(binds, json_string_lossy(bind));
         else

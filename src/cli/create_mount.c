@@ -131,7 +131,7 @@ static bool parse_field(json_t *mount, const char *field, GError **error)
     if (equals && !equals[1])
         return error_set(error, TARE_ERROR_INVALID, "invalid value for '%s': value is empty", written);
     if (!key)
-        return error_set(error, TARE_ERROR_INVALID, "unknown option '%s' in '%s'", name, field);
+        return error_set(error, TARE_ERROR_INVALID, "unexpected key '%s' in '%s'", name, field);
     return set_key(mount, key, name, equals ? equals + 1 : NULL, error);
 }
 

@@ -80,11 +80,14 @@ static char *check_decimal(const char *value)
 {
     char *end = NULL;
     double number = g_ascii_strtod(value, &end);
-    bool plain = *value && strspn(value, "0123456789.") == strlen(value) && !*end;
+    const char *digits = value + (*value == '-' || *value == '+');
+    bool plain = *digits && strspn(digits, "0123456789.") == strlen(digits) && !*end;
     if (!plain)
         return g_strdup_printf("failed to parse %s as a rational number", value);
     double nano = number * 1e9;
-    return nano > 9.2e18 ? g_strdup_printf("value is too precise") : NULL;
+    const char *point = strchr(value, '.');
+    bool is_finer = point && strlen(point) > 10 && strspn(point + 10, "0") < strlen(point + 10);
+    return is_finer || nano > 9.2e18 ? g_strdup_printf("value is too precise") : NULL;
 }
 
 static char *check_filter(const char *value)

@@ -43,9 +43,9 @@ static bool pin_container(struct container_manager *manager, json_t *host_config
     const char *mode = json_get_string(host_config, key, "");
     if (!g_str_has_prefix(mode, "container:"))
         return true;
-    autocontainer other = container_find(manager, mode + strlen("container:"), error);
-    if (!other)
-        return false;
+    autocontainer other = container_find(manager, mode + strlen("container:"), NULL);
+    if (!other) /* not 404: that is for an image, which the client then pulls */
+        return INVALID("No such container: %s", mode + strlen("container:"));
     g_autofree char *pinned = g_strconcat("container:", other->id, NULL);
     json_object_set_new(host_config, key, json_string(pinned));
     return true;

@@ -86,24 +86,48 @@ struct bind_mode {
     const char *propagation;
 };
 
+/* A mode says at most one thing of each kind. */
+enum mode_kind {
+    MODE_ACCESS,
+    MODE_LABEL,
+    MODE_CONSISTENCY,
+    MODE_PROPAGATION,
+    MODE_COPY,
+};
+
 static bool parse_mode(const char *text, struct bind_mode *ret, GError **error)
 {
-    static const char *const propagations[] = { "shared", "rshared", "slave", "rslave", "private", "rprivate", NULL };
-    static const char *const ignored[] = { "rw", "z", "Z", "consistent", "cached", "delegated", NULL };
+    static const struct {
+        const char *word;
+        enum mode_kind kind;
+    } words[] = { { "ro", MODE_ACCESS },
+                  { "rw", MODE_ACCESS },
+                  { "z", MODE_LABEL },
+                  { "Z", MODE_LABEL },
+                  { "consistent", MODE_CONSISTENCY },
+                  { "cached", MODE_CONSISTENCY },
+                  { "delegated", MODE_CONSISTENCY },
+                  { "shared", MODE_PROPAGATION },
+                  { "rshared", MODE_PROPAGATION },
+                  { "slave", MODE_PROPAGATION },
+                  { "rslave", MODE_PROPAGATION },
+                  { "private", MODE_PROPAGATION },
+                  { "rprivate", MODE_PROPAGATION },
+                  { "nocopy", MODE_COPY } };
     g_auto(GStrv) parts = g_strsplit(text, ",", 16);
+    guint said = 0;
     *ret = (struct bind_mode){ .propagation = "" };
     for (char **part = parts; *part; part++) {
-        if (!strcmp(*part, "ro")) {
-            ret->read_only = true;
-        } else if (!strcmp(*part, "nocopy")) {
-            ret->no_copy = true;
-        } else if (g_strv_contains(propagations, *part)) {
-            for (size_t i = 0; propagations[i]; i++)
-                if (!strcmp(propagations[i], *part))
-                    ret->propagation = propagations[i];
-        } else if (!g_strv_contains(ignored, *part)) {
+        size_t i = 0;
+        while (i < G_N_ELEMENTS(words) && strcmp(words[i].word, *part) != 0)
+            i++;
+        if (i == G_N_ELEMENTS(words) || said & 1u << words[i].kind)
             return INVALID("invalid mode: %s", text);
-        }
+        said |= 1u << words[i].kind;
+        ret->read_only |= !strcmp(*part, "ro");
+        ret->no_copy |= words[i].kind == MODE_COPY;
+        if (words[i].kind == MODE_PROPAGATION)
+            ret->propagation = words[i].word;
     }
     return true;
 }
@@ -236,9 +260,9 @@ static bool add_volumes_from(struct container_manager *manager, json_t *mounts, 
         return INVALID("malformed volumes-from specification: %s", text);
     if (colon && !parse_mode(colon + 1, &mode, error))
         return false;
-    autocontainer other = container_find(manager, name, error);
-    if (!other)
-        return false;
+    autocontainer other = container_find(manager, name, NULL);
+    if (!other) /* not 404: that is for an image, which the client then pulls */
+        return INVALID("No such container: %s", name);
     json_array_foreach(other->mounts, i, mount)
     {
         json_t *copy = json_deep_copy(mount);
@@ -246,6 +270,25 @@ static bool add_volumes_from(struct container_manager *manager, json_t *mounts, 
             json_object_set_new(copy, "RW", json_false());
         json_object_set_new(copy, "_NoCopy", json_true());
         json_array_append_new(mounts, copy);
+    }
+    return true;
+}
+
+/* The options of --tmpfs: words that docker knows, and values, which the kernel checks. */
+static bool check_tmpfs(const char *options, GError **error)
+{
+    static const char *const words[] = {
+        "ro",     "rw",       "exec",       "noexec",      "suid",          "nosuid",   "dev",     "nodev",    "sync",
+        "async",  "dirsync",  "remount",    "mand",        "nomand",        "atime",    "noatime", "diratime", "nodiratime",
+        "bind",   "rbind",    "unbindable", "runbindable", "private",       "rprivate", "shared",  "rshared",  "slave",
+        "rslave", "relatime", "norelatime", "strictatime", "nostrictatime", "defaults", "",        NULL
+    };
+    static const char *const keys[] = { "mode", "uid", "gid", "size", "nr_inodes", "mpol", NULL };
+    g_auto(GStrv) parts = g_strsplit(options ? options : "", ",", 64);
+    for (char **part = parts; *part; part++) {
+        g_autofree char *key = g_strndup(*part, strcspn(*part, "="));
+        if (!g_strv_contains(strchr(*part, '=') ? keys : words, key))
+            return INVALID("invalid tmpfs option [\"%s\"]", *part);
     }
     return true;
 }
@@ -289,7 +332,9 @@ bool mounts_collect(struct container_manager *manager, const json_t *config, con
                        value) if (!parse_mount(value, &mount, error) || !add_own(mounts, n_inherited, mount, error)) return false;
     json_object_foreach(json_get_object(host_config, "Tmpfs"), path, value)
     {
-        if (!check_target(path, error))
+        if (!*path)
+            return INVALID("invalid mount path: '' mount path must be absolute");
+        if (!check_target(path, error) || !check_tmpfs(json_string_value(value), error))
             return false;
         g_autofree char *clean = mounts_clean_path(path);
         if (find_destination(mounts, clean, NULL))

@@ -456,7 +456,8 @@ static void word_runtime_error(GError **error, int *ret_exit_code)
         { "not a directory", 127 },
     };
     GError *old = *error;
-    bool plain = g_str_has_prefix(old->message, "unable to find ") || g_str_has_prefix(old->message, "Cannot mkdir");
+    bool plain = g_str_has_prefix(old->message, "unable to find ") || g_str_has_prefix(old->message, "Cannot mkdir") ||
+                 g_str_has_prefix(old->message, "uids and gids must be");
     *ret_exit_code = 128;
     for (size_t i = 0; i < G_N_ELEMENTS(known) && *ret_exit_code == 128; i++)
         if (strstr(old->message, known[i].part))

@@ -42,8 +42,15 @@ bool store_names(struct image_store *store, const char *id, GPtrArray **ret, GEr
 bool store_no_such_image(const char *text, GError **error)
 {
     struct reference reference;
-    if (g_str_has_prefix(text, DIGEST_PREFIX) || !reference_parse(text, &reference, NULL))
+    if (g_str_has_prefix(text, DIGEST_PREFIX))
         return error_set(error, TARE_ERROR_NOT_FOUND, "No such image: %s", text);
+    g_autoptr(GError) unnamed = NULL;
+    if (!reference_parse(text, &reference, &unnamed)) {
+        if (reference_may_be_id(text)) /* 64 digits are no name */
+            return error_set(error, TARE_ERROR_NOT_FOUND, "No such image: %s", text);
+        g_propagate_error(error, g_steal_pointer(&unnamed));
+        return false;
+    }
     reference_default_tag(&reference);
     g_autofree char *familiar = reference_familiar(&reference);
     reference_clear(&reference);
@@ -105,6 +112,10 @@ bool image_store_tag(struct image_store *store, const struct image *image, const
     reference_default_tag(&reference);
     g_autofree char *name = reference_familiar_name(&reference);
     g_autofree char *familiar = reference_familiar(&reference);
+    if (strcmp(name, "sha256") == 0) {
+        reference_clear(&reference);
+        return error_set(error, TARE_ERROR_INVALID, "refusing to create an ambiguous tag using digest algorithm as name");
+    }
     g_mutex_lock(&store->lock);
     bool ok = database_begin(store->database, true, error);
     if (ok) {

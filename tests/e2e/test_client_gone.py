@@ -183,7 +183,7 @@ def test_build_client_is_killed(engine, holdings, tmp_path, name, sent):
     client.send_signal(sent)
     client.wait(timeout=10)
     client.stdout.close()
-    assert client.returncode != 0
+    assert client.returncode != 0 or name == "docker"  # 28.2 was seen to end with 0 after an interrupt
     holdings.check()
 
 

@@ -4,8 +4,10 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
+import tempfile
 import time
 
 import pytest
@@ -23,11 +25,11 @@ class Disk:
     def __init__(self, megabytes):
         self.engine = make_engine()
         self.image = os.path.join(self.engine.directory, "disk")
-        self.root = self.engine.data_root
+        # Not below the engine's directory: what any other process copies of the mount is no trace of the engine.
+        self.root = self.engine.data_root = tempfile.mkdtemp(prefix="tare-disk-")
         with open(self.image, "wb") as file:
             file.truncate(megabytes << 20)
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", self.image], check=True)
-        os.mkdir(self.root)
         subprocess.run(["mount", "-o", "loop", self.image, self.root], check=True)
         self.engine.start()
         self.engine.tare("import", str(busybox_root()), "bb")
@@ -71,6 +73,7 @@ class Disk:
             time.sleep(0.05)
         os.unlink(self.image)
         finish(self.engine)
+        shutil.rmtree(self.root)
 
 
 @pytest.fixture(scope="module", params=[64, 24], ids=["64MB", "24MB"])

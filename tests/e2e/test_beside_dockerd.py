@@ -59,7 +59,8 @@ def forward_policy():
 
 @pytest.fixture(scope="module")
 def outside():
-    subprocess.run(["ip", "netns", "delete", OUTSIDE], check=False, capture_output=True)
+    subprocess.run(["ip", "netns", "delete", OUTSIDE], check=False, capture_output=True)  # of a run that was ended in the middle
+    subprocess.run(["ip", "link", "delete", "tare-near"], check=False, capture_output=True)
     command("ip", "netns", "add", OUTSIDE)
     command("ip", "link", "add", "tare-near", "type", "veth", "peer", "name", "tare-far", "netns", OUTSIDE)
     command("ip", "address", "add", f"{NEAR}/24", "dev", "tare-near")
@@ -85,6 +86,7 @@ class Dockerd:
 
     def start(self):
         directory = self.directory
+        subprocess.run(["ip", "link", "delete", BRIDGE], check=False, capture_output=True)  # of a run that was ended in the middle
         command("ip", "link", "add", BRIDGE, "type", "bridge")
         command("ip", "address", "add", "198.18.66.1/24", "dev", BRIDGE)
         with open(f"{directory}/log", "wb") as log:

@@ -97,12 +97,13 @@ static bool read_text(struct peeked_source *source, struct build_context *contex
 static bool mount_context(struct builder *builder, struct byte_source *source, const char *holder, struct cancel *cancel,
                           struct build_context *context, GError **error)
 {
-    struct layer_ingest_options options = { .name = "build context", .cancel = cancel };
+    struct image_layer_claim claim;
+    struct layer_ingest_options options = { .name = "build context", .claim = &claim.claim, .cancel = cancel };
     struct layer_info layer;
     const char *diff_ids[] = { layer.diff_id, NULL };
 
+    image_layer_claim_init(&claim, builder->images, holder);
     if (!layer_store_ingest(builder->layers, source, &options, &layer, error) ||
-        !image_store_hold_new_layer(builder->images, holder, &layer, error) ||
         !layer_chain_prepare(builder->layers, diff_ids, error) || /* a hard link to a file that is not there is an error */
         !layer_stack_acquire(builder->layers, diff_ids, &context->stack, error))
         return false;

@@ -174,7 +174,8 @@ static void archive_root_free(struct archive_root *root)
 static struct archive_root *open_archive(const struct copy_step *copy, const struct copy_source *source, GError **error)
 {
     g_autofd int fd = root_open(source->root_fd, source->path, O_RDONLY | O_NONBLOCK, 0);
-    struct layer_ingest_options options = { .name = source->path, .cancel = copy->build->cancel };
+    struct image_layer_claim claim;
+    struct layer_ingest_options options = { .name = source->path, .claim = &claim.claim, .cancel = copy->build->cancel };
     struct archive_root *root;
     struct layer_info info;
     bool good;
@@ -187,8 +188,8 @@ static struct archive_root *open_archive(const struct copy_step *copy, const str
     }
     fd_source_init(&file, fd, source->path);
     builder_begin_taking(copy->build->builder);
-    good = layer_store_ingest(copy->build->builder->layers, &file.source, &options, &info, error) &&
-           image_store_hold_new_layer(copy->build->builder->images, copy->build->holder, &info, error);
+    image_layer_claim_init(&claim, copy->build->builder->images, copy->build->holder);
+    good = layer_store_ingest(copy->build->builder->layers, &file.source, &options, &info, error);
     builder_end_taking(copy->build->builder);
     if (!good)
         return NULL;

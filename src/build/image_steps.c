@@ -220,10 +220,13 @@ void builder_release(struct builder *builder, const char *holder)
 
 bool build_commit_draft(struct build *build, struct layer_draft *draft, struct layer_info *ret, GError **error)
 {
+    struct image_layer_claim claim;
     bool good;
 
+    image_layer_claim_init(&claim, build->builder->images, build->holder);
+    layer_draft_set_claim(draft, &claim.claim);
     builder_begin_taking(build->builder);
-    good = layer_draft_commit(draft, ret, error) && image_store_hold_new_layer(build->builder->images, build->holder, ret, error);
+    good = layer_draft_commit(draft, ret, error);
     builder_end_taking(build->builder);
     return good;
 }

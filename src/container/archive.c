@@ -242,13 +242,13 @@ static bool extract(struct container_manager *manager, struct byte_source *sourc
 {
     struct layer_info info;
     struct layer_stack *stack;
-    const struct layer_ingest_options ingest = { .name = "archive" };
-    if (!layer_store_ingest(manager->layers, source, &ingest, &info, error))
-        return false;
+    struct image_layer_claim claim;
     char random[IDENTIFIER_LENGTH + 1];
     identifier_new(random);
     g_autofree char *holder = g_strconcat("archive/", random, NULL);
-    if (!image_store_hold_new_layer(manager->images, holder, &info, error))
+    image_layer_claim_init(&claim, manager->images, holder);
+    const struct layer_ingest_options ingest = { .name = "archive", .claim = &claim.claim };
+    if (!layer_store_ingest(manager->layers, source, &ingest, &info, error))
         return false;
     const char *const diff_ids[] = { info.diff_id, NULL };
     bool ok = layer_stack_acquire(manager->layers, diff_ids, &stack, error);

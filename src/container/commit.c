@@ -1,6 +1,8 @@
 /* docker commit: the upper directory is sealed into a layer, and an image made of the container's layers and that one. */
 #include "container/container-internal.h"
 
+#include "base/identifier.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -20,11 +22,13 @@ static struct layer_info *own_layers(struct container *container, size_t *ret_n,
     return layers;
 }
 
-static bool seal(struct container *container, const struct container_commit_options *options, struct layer_info *ret,
-                 GError **error)
+static bool seal(struct container *container, const struct container_commit_options *options, const char *holder,
+                 struct layer_info *ret, GError **error)
 {
     g_autofree char *name = g_strdup_printf("%s/upper", container->id);
-    const struct layer_seal_options seal_options = { .clamp_mtime = options->clamp_mtime };
+    struct image_layer_claim claim;
+    image_layer_claim_init(&claim, container->manager->images, holder);
+    const struct layer_seal_options seal_options = { .clamp_mtime = options->clamp_mtime, .claim = &claim.claim };
     g_autofd int upper = openat(container->manager->containers_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (upper < 0 && errno == ENOENT) { /* never started: nothing changed, which is a layer all the same */
         struct layer_stack *stack;
@@ -41,13 +45,13 @@ static bool seal(struct container *container, const struct container_commit_opti
     return layer_store_seal(container->manager->layers, upper, &seal_options, ret, error);
 }
 
-static bool seal_paused(struct container *container, const struct container_commit_options *options, struct layer_info *ret,
-                        GError **error)
+static bool seal_paused(struct container *container, const struct container_commit_options *options, const char *holder,
+                        struct layer_info *ret, GError **error)
 {
     struct container_state state = container_get_state(container);
     bool pause =
         options->pause && state.status == CONTAINER_RUNNING && container_pause(container->manager, container->id, true, NULL);
-    bool ok = seal(container, options, ret, error);
+    bool ok = seal(container, options, holder, ret, error);
     if (pause)
         container_pause(container->manager, container->id, false, NULL);
     return ok;
@@ -126,36 +130,42 @@ static bool refuse_going(struct container *container, GError **error)
     return true;
 }
 
+static bool add_image(struct container *container, const struct container_commit_options *options,
+                      const struct layer_info *layers, size_t n_layers, struct image **ret, GError **error)
+{
+    struct image_store *images = container->manager->images;
+    g_autoimage struct image *base = NULL;
+    const char *parent = options->parent ? options->parent : *container->image_id ? container->image_id : NULL;
+    if (parent && !image_store_get(images, parent, &base, NULL))
+        parent = NULL; /* it has been removed meanwhile: its history is lost, its layers are not */
+    g_autoptr(json_t) config = document(container, options, base);
+    const char *const references[] = { options->reference, NULL };
+    const struct image_new_options image = {
+        .config = config,
+        .layers = layers,
+        .n_layers = n_layers,
+        .parent = parent,
+        .references = references,
+        .intermediate = options->intermediate,
+    };
+    return image_store_add(images, &image, ret, error);
+}
+
 bool container_commit(struct container_manager *manager, const char *name, const struct container_commit_options *options,
                       struct image **ret, GError **error)
 {
     autocontainer container = container_find(manager, name, error);
     if (!container || !refuse_going(container, error))
         return false;
+    /* The container and its image may be removed meanwhile: until the new image is registered all of its layers are held. */
+    char random[IDENTIFIER_LENGTH + 1];
+    identifier_new(random);
+    g_autofree char *holder = g_strconcat("commit/", random, NULL);
     size_t n = 0;
-    g_autofree struct layer_info *layers = own_layers(container, &n, error);
-    if (!layers || !seal_paused(container, options, &layers[n], error))
-        return false;
-    struct image *base = NULL;
-    const char *parent = options->parent ? options->parent : *container->image_id ? container->image_id : NULL;
-    if (parent && !image_store_get(manager->images, parent, &base, NULL))
-        parent = NULL; /* it has been removed meanwhile: its history is lost, its layers are not */
-    g_autoptr(json_t) config = document(container, options, base);
-    if (base)
-        image_unref(base);
-    const char *const references[] = { options->reference, NULL };
-    const struct image_new_options image = {
-        .config = config,
-        .layers = layers,
-        .n_layers = n + 1,
-        .parent = parent,
-        .references = references,
-        .intermediate = options->intermediate,
-    };
-    /* The sealed layer is nobody's until the image is registered. */
-    g_autofree char *holder = g_strconcat("commit/", container->id, NULL);
-    bool ok = image_store_hold_new_layer(manager->images, holder, &layers[n], error) &&
-              image_store_add(manager->images, &image, ret, error);
+    g_autofree struct layer_info *layers = NULL;
+    bool ok = image_store_hold_layers(manager->images, holder, (const char *const *)container->diff_ids, error) &&
+              (layers = own_layers(container, &n, error)) && seal_paused(container, options, holder, &layers[n], error) &&
+              add_image(container, options, layers, n + 1, ret, error);
     image_store_release_layers(manager->images, holder, NULL);
     if (!ok)
         return false;

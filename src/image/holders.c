@@ -49,23 +49,40 @@ bool image_store_hold_layers(struct image_store *store, const char *holder, cons
     return ok;
 }
 
+/* Lock held. */
+static bool hold_new_layer(struct image_store *store, const char *holder, const struct layer_info *layer, GError **error)
+{
+    if (!layer_store_has(store->layers, layer->diff_id))
+        return error_set(error, TARE_ERROR_NOT_FOUND, "layer %s is not in the store", layer->diff_id);
+    if (!database_begin(store->database, false, error))
+        return false;
+    if (store_put_layer(store, layer, error) &&
+        database_run(store->database, error, "INSERT INTO layer_hold (holder, diff_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                     "ss", holder, layer->diff_id))
+        return database_commit(store->database, error);
+    database_rollback(store->database);
+    return false;
+}
+
 bool image_store_hold_new_layer(struct image_store *store, const char *holder, const struct layer_info *layer, GError **error)
 {
     g_mutex_lock(&store->lock);
-    bool ok = layer_store_has(store->layers, layer->diff_id) ||
-              error_set(error, TARE_ERROR_NOT_FOUND, "layer %s is not in the store", layer->diff_id);
-    if (ok && (ok = database_begin(store->database, false, error))) {
-        if (store_put_layer(store, layer, error) &&
-            database_run(store->database, error, "INSERT INTO layer_hold (holder, diff_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                         "ss", holder, layer->diff_id)) {
-            ok = database_commit(store->database, error);
-        } else {
-            database_rollback(store->database);
-            ok = false;
-        }
-    }
+    bool ok = hold_new_layer(store, holder, layer, error);
     g_mutex_unlock(&store->lock);
     return ok;
+}
+
+static bool take_claim(void *user, const struct layer_info *layer, GError **error)
+{
+    struct image_layer_claim *claim = user;
+    return hold_new_layer(claim->store, claim->holder, layer, error);
+}
+
+void image_layer_claim_init(struct image_layer_claim *claim, struct image_store *store, const char *holder)
+{
+    *claim = (struct image_layer_claim){ .claim = { .lock = &store->lock, .take = take_claim, .user = claim },
+                                         .store = store,
+                                         .holder = holder };
 }
 
 bool image_store_release_layers(struct image_store *store, const char *holder, GError **error)

@@ -76,6 +76,13 @@ bool image_store_hold_layers(struct image_store *store, const char *holder, cons
 bool image_store_release_layers(struct image_store *store, const char *holder, GError **error);
 /* A layer that an ingest has just stored and that holder needs until it is registered (recorded with its facts). */
 bool image_store_hold_new_layer(struct image_store *store, const char *holder, const struct layer_info *layer, GError **error);
+/* The same as a claim for an ingest, a draft or a seal, which then cannot lose the layer to a removal in between. */
+struct image_layer_claim {
+    struct layer_claim claim;
+    struct image_store *store;
+    const char *holder; /* borrowed */
+};
+void image_layer_claim_init(struct image_layer_claim *claim, struct image_store *store, const char *holder);
 /* Start-up: releases every holder for which keep says false, and layers in the store that nothing refers to. */
 bool image_store_sweep_holders(struct image_store *store, bool (*keep)(void *user, const char *holder), void *user,
                                GError **error);

@@ -53,17 +53,19 @@ bool image_import(struct image_store *store, struct byte_source *source, const s
     if (!config)
         return false;
     struct layer_info layer;
-    struct layer_ingest_options ingest = { .name = "imported layer", .cancel = options->cancel };
-    if (!layer_store_ingest(store->layers, source, &ingest, &layer, error))
-        return false;
+    struct image_layer_claim claim;
     char id[IDENTIFIER_LENGTH + 1];
     identifier_new(id);
     g_autofree char *holder = g_strconcat("import/", id, NULL);
+    image_layer_claim_init(&claim, store, holder);
+    struct layer_ingest_options ingest = { .name = "imported layer", .claim = &claim.claim, .cancel = options->cancel };
+    if (!layer_store_ingest(store->layers, source, &ingest, &layer, error))
+        return false;
     const char *references[] = { options->reference, NULL };
     struct image_new_options new_image = {
         .config = config, .layers = &layer, .n_layers = 1, .references = options->reference ? references : NULL
     };
-    bool ok = image_store_hold_new_layer(store, holder, &layer, error) && image_store_add(store, &new_image, ret, error);
+    bool ok = image_store_add(store, &new_image, ret, error);
     image_store_release_layers(store, holder, NULL);
     if (ok)
         store_emit(store, "import", (*ret)->id, options->reference);

@@ -19,6 +19,7 @@ struct loading {
     struct image_store *store;
     struct byte_sink *progress;
     struct cancel *cancel;
+    struct image_layer_claim claim;
     const char *holder;
     int root; /* the archive, mounted */
     bool quiet;
@@ -180,9 +181,10 @@ static bool load_layer(struct loading *loading, const char *path, const char *di
 {
     if (!digest_is_valid(diff_id))
         return error_set(error, TARE_ERROR_INVALID, "invalid diff id %s", diff_id);
-    if (layer_store_has(loading->store->layers, diff_id))
-        return layer_store_info(loading->store->layers, diff_id, ret, error) &&
-               image_store_hold_new_layer(loading->store, loading->holder, ret, error);
+    /* One that somebody removes just now is brought again. */
+    if (layer_store_info(loading->store->layers, diff_id, ret, NULL) &&
+        image_store_hold_new_layer(loading->store, loading->holder, ret, NULL))
+        return true;
     g_autofd int fd = root_open(loading->root, path, O_RDONLY | O_NONBLOCK, 0);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
@@ -192,9 +194,10 @@ static bool load_layer(struct loading *loading, const char *path, const char *di
     struct fd_source source;
     fd_source_init(&source, fd, path);
     g_autofree char *name = g_strdup_printf("layer %s", diff_id);
-    struct layer_ingest_options options = { .name = name, .expected_diff_id = diff_id, .cancel = loading->cancel };
-    if (!layer_store_ingest(loading->store->layers, &source.source, &options, ret, error) ||
-        !image_store_hold_new_layer(loading->store, loading->holder, ret, error))
+    struct layer_ingest_options options = {
+        .name = name, .expected_diff_id = diff_id, .claim = &loading->claim.claim, .cancel = loading->cancel
+    };
+    if (!layer_store_ingest(loading->store->layers, &source.source, &options, ret, error))
         return false;
     if (loading->quiet)
         return true;
@@ -272,10 +275,10 @@ bool image_load(struct image_store *store, struct byte_source *source, bool quie
     identifier_new(id);
     g_autofree char *holder = g_strconcat("load/", id, NULL);
     struct loading loading = { .store = store, .progress = progress, .cancel = cancel, .holder = holder, .quiet = quiet };
-    struct layer_ingest_options options = { .name = "image archive", .cancel = cancel };
+    image_layer_claim_init(&loading.claim, store, holder);
+    struct layer_ingest_options options = { .name = "image archive", .claim = &loading.claim.claim, .cancel = cancel };
     struct layer_info archive;
-    bool ok = layer_store_ingest(store->layers, source, &options, &archive, error) &&
-              image_store_hold_new_layer(store, holder, &archive, error) && load_all(&loading, &archive, error);
+    bool ok = layer_store_ingest(store->layers, source, &options, &archive, error) && load_all(&loading, &archive, error);
     image_store_release_layers(store, holder, NULL);
     return ok;
 }

@@ -5,6 +5,7 @@ struct layer_draft {
     struct layer_store *store;
     struct intake *intake;
     struct tar_writer *writer;
+    const struct layer_claim *claim;
 };
 
 static bool write_to_intake(struct byte_sink *sink, const void *data, gsize length, GError **error)
@@ -31,11 +32,16 @@ struct tar_writer *layer_draft_writer(struct layer_draft *draft)
     return draft->writer;
 }
 
+void layer_draft_set_claim(struct layer_draft *draft, const struct layer_claim *claim)
+{
+    draft->claim = claim;
+}
+
 bool layer_draft_commit(struct layer_draft *draft, struct layer_info *ret, GError **error)
 {
     char diff_id[DIGEST_ROOM];
     bool ok = tar_writer_finish(draft->writer, error) && intake_finish(draft->intake, diff_id, error) &&
-              layer_publish(draft->store, draft->intake, diff_id, NULL, ret, error);
+              layer_publish(draft->store, draft->intake, diff_id, draft->claim, NULL, ret, error);
     layer_draft_discard(draft);
     return ok;
 }

@@ -113,7 +113,7 @@ static bool ingest_run(struct ingest *ingest, struct layer_info *ret, GError **e
     if (ingest->options->progress)
         ingest->options->progress(ingest->options->user, ingest->bytes_read);
     return intake_finish(intake, diff_id, error) && check_digests(ingest, diff_id, error) &&
-           layer_publish(ingest->store, intake, diff_id, ingest->options->cancel, ret, error);
+           layer_publish(ingest->store, intake, diff_id, ingest->options->claim, ingest->options->cancel, ret, error);
 }
 
 bool layer_store_ingest(struct layer_store *store, struct byte_source *source, const struct layer_ingest_options *options,

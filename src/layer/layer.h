@@ -42,12 +42,23 @@ struct layer_info {
     char index_digest[72];
 };
 
+/* ---- claims: a layer that has just been found or stored is nobody's until somebody says so ---- */
+
+/* take is called with lock held, and whoever removes layers holds it too: so none goes between the finding and the keeping. take
+ * does not lock it again. */
+struct layer_claim {
+    GMutex *lock;
+    bool (*take)(void *user, const struct layer_info *layer, GError **error);
+    void *user;
+};
+
 /* ---- ingest: bytes of a stranger become a layer ---- */
 struct layer_ingest_options {
-    const char *name;             /* how errors call it: "layer sha256:…", "build context" */
-    const char *expected_blob;    /* digest that the compressed bytes must have, or NULL */
-    const char *expected_diff_id; /* or NULL */
-    guint64 max_bytes;            /* of the uncompressed tar; 0: the store's limit */
+    const char *name;                /* how errors call it: "layer sha256:…", "build context" */
+    const char *expected_blob;       /* digest that the compressed bytes must have, or NULL */
+    const char *expected_diff_id;    /* or NULL */
+    guint64 max_bytes;               /* of the uncompressed tar; 0: the store's limit */
+    const struct layer_claim *claim; /* or NULL: the layer may be removed before the caller sees it */
     struct cancel *cancel;
     void (*progress)(void *user, guint64 bytes_read); /* of the source; may be NULL; called at most ten times a second */
     void *user;
@@ -66,6 +77,8 @@ bool layer_decode(struct layer_store *store, struct byte_source *source, struct 
 struct layer_draft;
 bool layer_draft_new(struct layer_store *store, struct layer_draft **ret, GError **error);
 struct tar_writer *layer_draft_writer(struct layer_draft *draft);
+/* Borrowed until the draft is freed. */
+void layer_draft_set_claim(struct layer_draft *draft, const struct layer_claim *claim);
 /* Finishes the tar, indexes and stores it. The draft is freed in any case. */
 bool layer_draft_commit(struct layer_draft *draft, struct layer_info *ret, GError **error);
 void layer_draft_discard(struct layer_draft *draft);
@@ -73,8 +86,9 @@ void layer_draft_discard(struct layer_draft *draft);
 /* Seals an overlay's upper directory into a canonical layer: one sorted walk; char 0:0 and opaque directories become .wh.
  * entries; times cut to seconds. */
 struct layer_seal_options {
-    gint64 clamp_mtime;         /* seconds; later times become this; < 0: no clamp */
-    const char *const *exclude; /* paths (no leading "/") left out with all below: mount points; may be NULL */
+    gint64 clamp_mtime;              /* seconds; later times become this; < 0: no clamp */
+    const char *const *exclude;      /* paths (no leading "/") left out with all below: mount points; may be NULL */
+    const struct layer_claim *claim; /* or NULL */
     struct cancel *cancel;
 };
 bool layer_store_seal(struct layer_store *store, int upper_fd, const struct layer_seal_options *options, struct layer_info *ret,

@@ -149,30 +149,47 @@ static bool rename_into_place(struct layer_store *store, char **temporary, const
     return true;
 }
 
-/* The tar last: with it the layer is there. Two that bring the same layer at the same time do so one after the other, and the
- * second drops its own. */
+/* The tar last: with it the layer is there. */
 static bool publish_files(struct pending *pending, struct intake *intake, const char *diff_id, GError **error)
 {
     struct layer_store *store = pending->store;
     char tar[LAYER_NAME_ROOM];
     layer_file_name(diff_id, LAYER_FILE_TAR, tar);
+    return rename_into_place(store, &pending->sidecar_name, diff_id, LAYER_FILE_FACTS, error) &&
+           rename_into_place(store, &pending->index_name, diff_id, LAYER_FILE_INDEX, error) && intake_publish(intake, tar, error);
+}
+
+/* Two that bring the same layer at the same time do so one after the other, and the second drops its own. *ret_gone: the layer
+ * was there before and is not any more, and there is no index yet to put in its place. */
+static bool place(struct pending *pending, struct intake *intake, const char *diff_id, const struct layer_claim *claim,
+                  struct layer_info *ret, bool *ret_gone, GError **error)
+{
+    struct layer_store *store = pending->store;
+    if (claim)
+        g_mutex_lock(claim->lock);
     g_mutex_lock(&store->publish);
-    bool ok =
-        layer_store_has(store, diff_id) ||
-        (rename_into_place(store, &pending->sidecar_name, diff_id, LAYER_FILE_FACTS, error) &&
-         rename_into_place(store, &pending->index_name, diff_id, LAYER_FILE_INDEX, error) && intake_publish(intake, tar, error));
+    bool there = layer_store_has(store, diff_id);
+    *ret_gone = !there && pending->index < 0;
+    bool ok = !*ret_gone && (there || publish_files(pending, intake, diff_id, error));
     g_mutex_unlock(&store->publish);
+    ok = ok && layer_store_info(store, diff_id, ret, error) && (!claim || claim->take(claim->user, ret, error));
+    if (claim)
+        g_mutex_unlock(claim->lock);
     return ok;
 }
 
-bool layer_publish(struct layer_store *store, struct intake *intake, const char *diff_id, struct cancel *cancel,
-                   struct layer_info *ret, GError **error)
+bool layer_publish(struct layer_store *store, struct intake *intake, const char *diff_id, const struct layer_claim *claim,
+                   struct cancel *cancel, struct layer_info *ret, GError **error)
 {
     struct pending pending = { .store = store, .index = -1, .facts = -1 };
-    bool ok = layer_store_has(store, diff_id) || (make_index(&pending, intake_temporary(intake), diff_id, cancel, error) &&
-                                                  publish_files(&pending, intake, diff_id, error));
+    bool ok, gone = false;
+    do {
+        ok = layer_store_has(store, diff_id) || pending.index >= 0 ||
+             make_index(&pending, intake_temporary(intake), diff_id, cancel, error);
+        ok = ok && place(&pending, intake, diff_id, claim, ret, &gone, error);
+    } while (gone);
     pending_clear(&pending);
-    return ok && layer_store_info(store, diff_id, ret, error);
+    return ok;
 }
 
 /* ---- stored layers ---- */

@@ -353,6 +353,7 @@ bool layer_store_seal(struct layer_store *store, int upper_fd, const struct laye
     struct layer_draft *draft;
     if (!layer_draft_new(store, &draft, error))
         return false;
+    layer_draft_set_claim(draft, options->claim);
     struct seal seal = { .writer = layer_draft_writer(draft), .options = options, .upper_fd = upper_fd };
     g_autoptr(GPtrArray) levels = seal.levels = g_ptr_array_new_with_free_func(level_free);
     g_autoptr(GHashTable) linked = seal.linked = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);

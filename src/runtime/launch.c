@@ -67,6 +67,7 @@ bool launch_init(struct launch *launch, const struct plan_process *process, int 
     struct child *child = &launch->child;
     *child = (struct child){ .process = process,
                              .root = -1,
+                             .namespace_root = -1,
                              .netns = -1,
                              .target_pidfd = -1,
                              .master = -1,

@@ -99,16 +99,31 @@ int mount_target(int root, const char *path, bool directory)
     return fd;
 }
 
+/*
+ * An engine in a chroot gives its containers a mount namespace whose root is not the chroot but the machine's. A pivot from the
+ * chroot would leave that root in place, and whoever enters the namespace later, an exec, would come out there. So the
+ * namespace's own root is what the container's goes onto, while absolute paths go on meaning the engine's.
+ */
 int step_private_mounts(struct child *child)
 {
+    g_autofd int engine_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    g_autofd int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    if (engine_root < 0 || self < 0 || setns(self, CLONE_NEWNS) < 0)
+        return -errno;
+    child->namespace_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (child->namespace_root < 0)
+        return -errno;
     guint64 propagation = child->plan->root_propagation ? child->plan->root_propagation : MS_SLAVE | MS_REC;
     if (mount(NULL, "/", NULL, propagation, NULL) < 0)
         return -errno;
     /* Whatever was asked for below, the mount that ours goes onto must not pass it on to the host. */
-    return mount(NULL, "/", NULL, MS_PRIVATE, NULL) < 0 ? -errno : 0;
+    if (mount(NULL, "/", NULL, MS_PRIVATE, NULL) < 0)
+        return -errno;
+    return fchdir(engine_root) < 0 || chroot(".") < 0 ? -errno : 0;
 }
 
-/* The root goes on top of "/": absolute paths still mean the host until pivot_root, and no directory of the host is needed. */
+/* The root goes on top of the namespace's: absolute paths still mean the host until pivot_root, and no directory of the host is
+ * needed. */
 int step_attach_root(struct child *child)
 {
     if (child->root < 0) {
@@ -121,7 +136,8 @@ int step_attach_root(struct child *child)
             return r;
         child->subject = NULL;
     }
-    return syscall(SYS_move_mount, child->root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno : 0;
+    unsigned int flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    return syscall(SYS_move_mount, child->root, "", child->namespace_root, "", flags) < 0 ? -errno : 0;
 }
 
 /* proc and sysfs where a link points are proc and sysfs where programs do not look for them. */
@@ -296,6 +312,8 @@ int step_readonly_root(struct child *child)
 
 int step_pivot(struct child *child)
 {
+    if (fchdir(child->namespace_root) < 0 || chroot(".") < 0)
+        return -errno;
     if (fchdir(child->root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
         return -errno;
     /* The old root now lies on top of the new one. It goes without the host noticing. */

@@ -317,9 +317,10 @@ struct child {
     const struct runtime_plan *plan; /* NULL in an exec */
     const struct plan_process *process;
     int channel;
-    int root;          /* the root file system: detached at first, then where we are */
-    int netns;         /* to join; -1 */
-    int namespaces[8]; /* fds of existing ones to join, in order; -1 */
+    int root;           /* the root file system: detached at first, then where we are */
+    int namespace_root; /* that of the new mount namespace, below the container's */
+    int netns;          /* to join; -1 */
+    int namespaces[8];  /* fds of existing ones to join, in order; -1 */
     int namespace_flags[8];
     size_t n_namespaces;
     int target_pidfd, target_namespaces; /* exec: setns flags on the container's init */

@@ -65,6 +65,7 @@ class Engine:
         self.socket = os.path.join(directory, "run", "tare.sock")
         self.log_path = os.path.join(directory, "log")
         self.flags = list(flags)
+        self.prefix = []  # a command that runs the engine
         self.process = None
 
     @property
@@ -88,7 +89,7 @@ class Engine:
                 file.write("{}")
         log = open(self.log_path, "ab")
         arguments = [os.path.join(program_directory(), "tared"), "--data-root", self.data_root, "--run-root", self.run_root, "--config-file", config, "-D"]
-        self.process = subprocess.Popen(arguments + self.flags, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.process = subprocess.Popen(self.prefix + arguments + self.flags, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
         if expect_ready:
             deadline = time.monotonic() + 30

@@ -120,8 +120,13 @@ bool build_step_expand(const struct build_step *step, GHashTable *variables, cha
 struct build_args;
 struct build_args *build_args_new(const json_t *given);
 void build_args_free(struct build_args *args);
-/* What was declared in the stage before is forgotten; what was referenced is remembered for the warning. */
-void build_args_begin_stage(struct build_args *args);
+/* For one stage: what stands before the first FROM is known, nothing is declared. */
+struct build_args *build_args_new_stage(const struct build_args *args);
+/* What the stage referenced counts for the warning about the rest. */
+void build_args_merge(struct build_args *args, const struct build_args *stage);
+/* An ARG before the first FROM, expanded; or all of a plan. */
+bool build_args_declare_step(struct build_args *args, const struct build_step *step, char escape, GError **error);
+bool build_args_declare_all_meta(struct build_args *args, const struct build_plan *plan, GError **error);
 void build_args_declare(struct build_args *args, const char *name, const char *value); /* value may be NULL */
 void build_args_declare_meta(struct build_args *args, const char *name, const char *value);
 /* For expansion: env (["k=v"]) and the declared args; for FROM: only what stands before the first one. Values are owned by the
@@ -133,6 +138,27 @@ char **build_args_env(const struct build_args *args, const json_t *env);
 /* The proxy variables, which need no ARG and stay out of history unless declared. */
 bool build_args_is_transparent(const struct build_args *args, const char *name);
 char **build_args_unconsumed(const struct build_args *args); /* sorted */
+
+/* ---- the graph of stages ---- */
+struct build_node {
+    GArray *needs; /* of guint: earlier stages */
+    int base;      /* the stage that FROM names, or -1 */
+    bool needed;   /* by the target */
+};
+struct build_graph {
+    struct build_node *nodes; /* one a stage */
+    guint n;
+};
+/* given: of --build-arg, which may decide what FROM names. */
+struct build_graph *build_graph_new(const struct build_plan *plan, const json_t *given);
+void build_graph_free(struct build_graph *graph);
+/* Marks a stage and all that it needs. */
+void build_graph_need(struct build_graph *graph, guint stage);
+unsigned build_graph_count(const struct build_graph *graph, const struct build_plan *plan);
+/* One line a stage, for tests. */
+char *build_graph_text(const struct build_graph *graph, const struct build_plan *plan);
+/* The stage of this name among the first ones, or -1. */
+int build_plan_find_stage(const struct build_plan *plan, const char *name, guint before);
 
 /* ---- the run config (Config of an image) ---- */
 /* All members in Docker's order, maps sorted; a new object. */
@@ -168,6 +194,8 @@ void build_stream_clear(struct build_stream *stream);
 void build_stream_text(struct build_stream *stream, const char *format, ...) G_GNUC_PRINTF(2, 3);
 void build_stream_bytes(struct build_stream *stream, const char *data, gsize length, bool is_stderr);
 void build_stream_aux(struct build_stream *stream, const char *image_id);
+/* A message as it is; takes it. */
+void build_stream_pass(struct build_stream *stream, json_t *message);
 /* The image's id as the only output of a quiet build. */
 void build_stream_quiet_result(struct build_stream *stream, const char *image_id);
 /* Sends the error where something was sent or kept before; else the caller answers with it alone. code 0: none. */
@@ -197,6 +225,9 @@ struct builder {
     GMutex layers_lock;
     GCond layers_free;
     unsigned n_taking;
+
+    GMutex flights_lock;
+    GHashTable *flights; /* "PARENT KEY" of steps under way → struct flight */
 };
 void builder_begin_taking(struct builder *builder);
 void builder_end_taking(struct builder *builder);
@@ -228,9 +259,11 @@ struct build_state {
     struct image *image; /* NULL: scratch and nothing on it yet */
     struct metadata metadata;
     char *stage_name;
-    bool cache_missed; /* then no look into the cache until the next FROM */
 };
 
+struct build_job;
+/* One stage's view of a build: its own stream, args, state and containers; the rest is shared by the stages, which run in
+ * parallel. */
 struct build {
     struct builder *builder;
     const struct build_request *request;
@@ -242,12 +275,28 @@ struct build {
     struct build_args *args;
     gint64 epoch; /* the time of what a step makes without a model, in seconds: the same for the same context */
     unsigned step, n_steps;
-    GPtrArray *stages; /* of struct build_state *, finished ones */
+    bool no_cache;         /* of this stage */
+    struct flight *flight; /* of the step under way, from its probe to its end */
+    struct build_job *job;
+    guint index; /* of the stage */
     struct build_state *state;
     GPtrArray *containers; /* ids of intermediate containers of the current step; those that do not exist begin with "-" */
     bool made_images;      /* not all came from the cache */
     int exit_code;         /* of a failed RUN, for the error message */
 };
+
+void build_state_free(struct build_state *state);
+/* Runs what the graph says is needed; the target's state becomes the build's. */
+bool build_run_stages(struct build *build, struct build_graph *graph, GError **error);
+bool build_run_stage(struct build *build, const struct build_stage *stage, guint index, GError **error);
+/* Waits until that stage is through, or has it run. It must be an earlier one; nothing may be locked, and the step's cache key
+ * not yet asked for. */
+bool build_stage_result(struct build *build, guint index, const struct build_state **ret, GError **error);
+/* What --from names, by name or number: *ret is NULL where it is no stage. Waits. */
+bool build_find_stage(struct build *build, const char *name, const struct build_state **ret, GError **error);
+/* "Step 1/3 : …" */
+void build_print_step(struct build *build, const struct build_step *step);
+bool build_check_platform(const char *text, GError **error);
 
 /* A root file system to read in: of an image, or empty. */
 struct build_root {
@@ -263,8 +312,13 @@ bool build_find_image(struct build *build, const char *name, struct image **ret,
  * NULL. */
 bool build_add_image(struct build *build, json_t *cmd, const struct layer_info *layer, const char *container, GError **error);
 
-/* Looks for the step in the cache: the config with cmd as its command on the state's image. On a hit the state has the image. */
+/* Looks for the step in the cache: the config with cmd as its command on the state's image. On a hit the state has the image.
+ * Waits where another stage or build is at the same step. After a miss this one is, until the step's end: what it must wait for
+ * (other stages) it has waited for before. */
 bool cache_probe(struct build *build, const json_t *cmd, const json_t *entrypoint, bool *ret_hit, GError **error);
+void cache_end_flight(struct build *build);
+/* Whether this build, in any stage, has made that step; add notes it. */
+bool build_made_step(struct build *build, const char *name, bool add);
 /* Remembers the state's image as the result of the step that was probed on parent. */
 bool cache_store(struct build *build, const char *parent, const char *key, GError **error);
 /* The end of a build: one durable transaction, which makes those of the steps durable too. */

@@ -45,9 +45,32 @@ void build_args_free(struct build_args *args)
     g_free(args);
 }
 
-void build_args_begin_stage(struct build_args *args)
+static void copy_into(GHashTable *to, GHashTable *from)
 {
-    g_hash_table_remove_all(args->declared);
+    GHashTableIter iter;
+    gpointer name, value;
+
+    g_hash_table_iter_init(&iter, from);
+    while (g_hash_table_iter_next(&iter, &name, &value))
+        g_hash_table_replace(to, g_strdup(name), g_strdup(value));
+}
+
+struct build_args *build_args_new_stage(const struct build_args *args)
+{
+    struct build_args *stage = build_args_new(args->given);
+
+    copy_into(stage->meta, args->meta);
+    return stage;
+}
+
+void build_args_merge(struct build_args *args, const struct build_args *stage)
+{
+    GHashTableIter iter;
+    gpointer name;
+
+    g_hash_table_iter_init(&iter, stage->referenced);
+    while (g_hash_table_iter_next(&iter, &name, NULL))
+        g_hash_table_add(args->referenced, g_strdup(name));
 }
 
 void build_args_declare(struct build_args *args, const char *name, const char *value)
@@ -60,6 +83,30 @@ void build_args_declare_meta(struct build_args *args, const char *name, const ch
 {
     build_args_declare(args, name, value);
     g_hash_table_replace(args->meta, g_strdup(name), g_strdup(value));
+}
+
+bool build_args_declare_all_meta(struct build_args *args, const struct build_plan *plan, GError **error)
+{
+    for (guint i = 0; i < plan->meta_args->len; i++)
+        if (!build_args_declare_step(args, plan->meta_args->pdata[i], plan->escape, error))
+            return false;
+    return true;
+}
+
+bool build_args_declare_step(struct build_args *args, const struct build_step *step, char escape, GError **error)
+{
+    g_autoptr(GHashTable) variables = build_args_variables(args, NULL);
+    struct build_step *expanded;
+
+    if (!build_step_expand(step, variables, escape, &expanded, error))
+        return false;
+    for (char **arg = expanded->args; *arg; arg++) {
+        g_autofree char *name = g_strndup(*arg, strcspn(*arg, "="));
+
+        build_args_declare_meta(args, name, strchr(*arg, '=') ? strchr(*arg, '=') + 1 : NULL);
+    }
+    build_step_free(expanded);
+    return true;
 }
 
 /* What was given wins, then the default, then the default of before the first FROM. NULL: not set at all. */

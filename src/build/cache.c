@@ -1,9 +1,12 @@
 /* The build cache: (parent image, what the step does) → image. An entry whose image is gone is dropped when it is met. */
 #include "base/digest.h"
+#include "base/fd.h"
 #include "base/timestamp.h"
 #include "build/build-internal.h"
 
+#include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 static const char *const schema[] = {
     "CREATE TABLE build_cache (parent TEXT NOT NULL, key TEXT NOT NULL, image TEXT NOT NULL, created INTEGER NOT NULL, "
@@ -34,12 +37,102 @@ char *cache_key(const struct build *build, const json_t *cmd, const json_t *entr
     return g_strdup(digest);
 }
 
+/* ---- the same step at the same time ---- */
+
+/* Whoever does a step now; others that come to the same one wait for its end. */
+struct flight {
+    char *name;
+    guint references; /* under the builder's flights_lock, as all here */
+    int fd;           /* an eventfd, made by the first who waits; readable at the end */
+    bool over;
+};
+
+static void flight_unref(struct flight *flight)
+{
+    if (--flight->references > 0)
+        return;
+    fd_close(flight->fd);
+    g_free(flight->name);
+    g_free(flight);
+}
+
+void cache_end_flight(struct build *build)
+{
+    struct flight *flight = g_steal_pointer(&build->flight);
+    struct builder *builder = build->builder;
+    guint64 one = 1;
+
+    if (!flight)
+        return;
+    g_mutex_lock(&builder->flights_lock);
+    g_hash_table_remove(builder->flights, flight->name);
+    flight->over = true;
+    if (flight->fd >= 0)
+        fd_write_full(flight->fd, &one, sizeof one);
+    flight_unref(flight);
+    g_mutex_unlock(&builder->flights_lock);
+}
+
+/* Under the lock, which is let go of meanwhile. */
+static bool wait_for_flight(struct build *build, struct flight *flight, GError **error)
+{
+    struct builder *builder = build->builder;
+    bool good;
+
+    if (flight->fd < 0)
+        flight->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    flight->references++;
+    g_mutex_unlock(&builder->flights_lock);
+    good = cancel_poll(build->cancel, flight->fd, POLLIN, -1, error) >= 0;
+    g_mutex_lock(&builder->flights_lock);
+    flight_unref(flight);
+    return good;
+}
+
+/* Returns when nobody else is at this step; until cache_end_flight nobody else will be. */
+static bool begin_flight(struct build *build, const char *key, GError **error)
+{
+    g_autofree char *name = g_strconcat(build_parent_id(build), " ", key, NULL);
+    struct builder *builder = build->builder;
+    struct flight *other;
+    bool good = true;
+
+    g_mutex_lock(&builder->flights_lock);
+    while (good && (other = g_hash_table_lookup(builder->flights, name)))
+        good = wait_for_flight(build, other, error);
+    if (good) {
+        build->flight = g_new0(struct flight, 1);
+        build->flight->fd = -1;
+        build->flight->references = 1;
+        build->flight->name = g_steal_pointer(&name);
+        g_hash_table_insert(builder->flights, build->flight->name, build->flight);
+    }
+    g_mutex_unlock(&builder->flights_lock);
+    return good;
+}
+
+/* ---- probing and storing ---- */
+
+/* With --no-cache only what this build has made itself counts: a step that stands in two of its stages is done once. */
+static bool may_use(struct build *build, const char *parent, const char *key)
+{
+    g_autofree char *name = g_strconcat(parent, " ", key, NULL);
+
+    return !build->no_cache || build_made_step(build, name, false);
+}
+
 bool cache_store(struct build *build, const char *parent, const char *key, GError **error)
 {
+    g_autofree char *name = g_strconcat(parent, " ", key, NULL);
+    bool good;
+
     build->made_images = true;
-    return database_run(build->builder->database, error,
+    good = database_run(build->builder->database, error,
                         "INSERT OR REPLACE INTO build_cache (parent, key, image, created) VALUES (?, ?, ?, ?)", "sssi", parent,
                         key, build->state->image->id, timestamp_now());
+    build_made_step(build, name, good);
+    cache_end_flight(build);
+    return good;
 }
 
 bool cache_finish(struct build *build, const struct image *image, GError **error)
@@ -60,14 +153,15 @@ bool cache_probe(struct build *build, const json_t *cmd, const json_t *entrypoin
     struct image *image;
 
     *ret_hit = false;
-    if (build->request->no_cache || build->state->cache_missed)
-        return true;
     key = cache_key(build, cmd, entrypoint);
+    if (!begin_flight(build, key, error))
+        return false;
+    if (!may_use(build, build_parent_id(build), key))
+        return true;
     if (!database_get_string(build->builder->database, &id, error, "SELECT image FROM build_cache WHERE parent = ? AND key = ?",
                              "ss", build_parent_id(build), key))
         return false;
     if (!id || !image_store_get(build->builder->images, id, &image, NULL)) {
-        build->state->cache_missed = true;
         return !id || database_run(build->builder->database, error, "DELETE FROM build_cache WHERE image = ?", "s", id);
     }
     if (build->state->image)
@@ -75,6 +169,7 @@ bool cache_probe(struct build *build, const json_t *cmd, const json_t *entrypoin
     build->state->image = image;
     build_stream_text(&build->stream, " ---> Using cache\n");
     *ret_hit = true;
+    cache_end_flight(build);
     return true;
 }
 

@@ -26,31 +26,13 @@ static bool is_url(const char *text)
 
 /* ---- --from ---- */
 
-static const struct build_state *find_stage(const struct build *build, const char *name, GError **error)
-{
-    guint64 number;
-
-    for (guint i = 0; i < build->stages->len; i++) {
-        const struct build_state *stage = build->stages->pdata[i];
-
-        if (stage->stage_name && g_ascii_strcasecmp(stage->stage_name, name) == 0)
-            return stage;
-    }
-    if (!parse_uint(name, G_MAXINT32, &number))
-        return NULL;
-    if (number < build->stages->len)
-        return build->stages->pdata[number];
-    error_set(error, TARE_ERROR_INVALID, number == build->stages->len ? "refers to current build stage" : "index out of bounds");
-    return NULL;
-}
-
 static bool open_from(struct copy_step *copy, GError **error)
 {
     const char *name = copy->step->from;
     g_autoptr(GError) local = NULL;
-    const struct build_state *stage = find_stage(copy->build, name, &local);
+    const struct build_state *stage = NULL;
     struct image *image = NULL;
-    bool good = !local;
+    bool good = build_find_stage(copy->build, name, &stage, &local);
 
     if (stage && stage->image)
         image = image_ref(stage->image);

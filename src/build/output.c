@@ -42,6 +42,11 @@ static void emit(struct build_stream *stream, json_t *message, gsize size)
     }
 }
 
+void build_stream_pass(struct build_stream *stream, json_t *message)
+{
+    emit(stream, message, strlen(json_get_string(message, "stream", "")));
+}
+
 static void emit_text(struct build_stream *stream, const char *text)
 {
     emit(stream, json_pack("{s:o}", "stream", json_string_lossy(text)), strlen(text));

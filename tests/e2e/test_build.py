@@ -214,6 +214,7 @@ FROM scratch
 COPY --from=one /f /dd /q/
 COPY --from=0 /f /
 FROM one
+COPY --from=1 /q /q
 RUN cat /f
 """
 

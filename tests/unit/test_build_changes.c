@@ -139,12 +139,12 @@ static void test_build_args(void **state)
 {
     g_autoptr(json_t) given = json_pack("{s:s, s:s, s:s, s:n}", "v", "V", "unused", "1", "HTTP_PROXY", "http://p", "empty");
     g_autoptr(json_t) env = json_pack("[s]", "inenv=1");
-    struct build_args *args = build_args_new(given);
+    struct build_args *all = build_args_new(given), *args;
     g_auto(GStrv) values = NULL, unconsumed = NULL;
     g_autofree char *text = NULL, *left = NULL;
 
-    build_args_declare_meta(args, "base", "bb:1");
-    build_args_begin_stage(args);
+    build_args_declare_meta(all, "base", "bb:1");
+    args = build_args_new_stage(all);
     build_args_declare(args, "v", "default");
     build_args_declare(args, "foo", "bar");
     build_args_declare(args, "base", NULL);
@@ -155,9 +155,11 @@ static void test_build_args(void **state)
     assert_string_equal(text, "[\"HTTP_PROXY=http://p\" \"base=bb:1\" \"foo=bar\" \"v=V\"]");
     assert_true(build_args_is_transparent(args, "HTTP_PROXY"));
     assert_false(build_args_is_transparent(args, "v"));
-    unconsumed = build_args_unconsumed(args);
+    build_args_merge(all, args);
+    unconsumed = build_args_unconsumed(all);
     left = go_list((const char *const *)unconsumed);
     assert_string_equal(left, "[empty unused]");
+    build_args_free(all);
     build_args_free(args);
 }
 

@@ -213,12 +213,45 @@ static void test_expansion_by_kind(void **state)
     }
 }
 
+/* What is needed, and after what: the last of the stages is the target. */
+static const struct {
+    const char *text, *given, *expected;
+} graphs[] = {
+    { "FROM a\nRUN x\n", NULL, "0 -: built, 1 steps\n" },
+    { "FROM a AS one\nFROM b AS two\nRUN x\nFROM c\nCOPY --from=one /x /\n", NULL,
+      "0 one: built, 0 steps\n1 two: not needed, 1 steps\n2 -: built, 1 steps, after 0\n" },
+    { "FROM a AS one\nFROM one AS two\nFROM scratch\nCOPY --from=1 /x /\nCOPY --from=ONE x y\n", NULL,
+      "0 one: built, 0 steps\n1 two: built, 0 steps, after 0\n2 -: built, 2 steps, after 1, 0\n" },
+    { "ARG base=two\nFROM a AS one\nFROM a AS two\nFROM $base\n", NULL,
+      "0 one: not needed, 0 steps\n1 two: built, 0 steps\n2 -: built, 0 steps, after 1\n" },
+    { "ARG base=two\nFROM a AS one\nFROM a AS two\nFROM $base\n", "one",
+      "0 one: built, 0 steps\n1 two: not needed, 0 steps\n2 -: built, 0 steps, after 0\n" },
+    { "FROM a AS x\nFROM x AS y\nFROM a AS z\nFROM y\nCOPY --from=debian /x /\nCOPY --from=9 /x /\n", NULL,
+      "0 x: built, 0 steps\n1 y: built, 0 steps, after 0\n2 z: not needed, 0 steps\n3 -: built, 2 steps, after 1\n" },
+    { "FROM a AS x\nFROM a AS x\n", NULL, "0 x: built, 0 steps\n1 x: built, 0 steps, after 0\n" },
+    { "FROM ${nothing\n", NULL, "0 -: built, 0 steps\n" },
+};
+
+static void test_graphs(void **state)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(graphs); i++) {
+        g_autoptr(json_t) given = graphs[i].given ? json_pack("{s:s}", "base", graphs[i].given) : NULL;
+        struct build_plan *plan = plan_of(graphs[i].text, NULL);
+        struct build_graph *graph = build_graph_new(plan, given);
+        g_autofree char *text = build_graph_text(graph, plan);
+
+        assert_string_equal(text, graphs[i].expected);
+        build_graph_free(graph);
+        build_plan_free(plan);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_goldens),           cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_every_kind_parses), cmocka_unit_test(test_target_and_labels),
-        cmocka_unit_test(test_expansion_by_kind),
+        cmocka_unit_test(test_expansion_by_kind), cmocka_unit_test(test_graphs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,20 +148,6 @@ static json_t *list_or_empty(char **list)
     return list ? json_from_strv((const char *const *)list) : json_array();
 }
 
-static void add_registries(json_t *info, const struct engine_options *options)
-{
-    json_t *index = json_pack("{s:s, s:o, s:b, s:b}", "Name", "docker.io", "Mirrors", list_or_empty(options->registry_mirrors),
-                              "Secure", 1, "Official", 1);
-    json_t *configs = json_pack("{s:o}", "docker.io", index);
-    for (char **name = options->insecure_registries; name && *name; name++)
-        json_object_set_new(configs, *name,
-                            json_pack("{s:s, s:[], s:b, s:b}", "Name", *name, "Mirrors", "Secure", 0, "Official", 0));
-    json_object_set_new(info, "IndexServerAddress", json_string("https://index.docker.io/v1/"));
-    json_object_set_new(info, "RegistryConfig",
-                        json_pack("{s:[s, s], s:o, s:o}", "InsecureRegistryCIDRs", "::1/128", "127.0.0.0/8", "IndexConfigs",
-                                  configs, "Mirrors", list_or_empty(options->registry_mirrors)));
-}
-
 static void add_engine(json_t *info, struct engine *engine, unsigned version)
 {
     const struct engine_options *options = engine->options;
@@ -215,7 +201,8 @@ static bool get_info(struct api_request *request, GError **error)
         json_object_set_new(info, "BridgeNfIp6tables", json_false());
     }
     add_host(info);
-    add_registries(info, request->engine->options);
+    json_object_set_new(info, "IndexServerAddress", json_string("https://index.docker.io/v1/"));
+    json_object_set_new(info, "RegistryConfig", registry_service_config(request->engine->registry));
     add_engine(info, request->engine, request->version);
     return api_respond_json(request, 200, info);
 }

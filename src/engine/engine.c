@@ -226,6 +226,26 @@ static bool open_containers(struct engine *engine, GError **error)
     return container_manager_open(&containers, &engine->containers, error);
 }
 
+static bool open_registry(struct engine *engine, GError **error)
+{
+    const struct engine_options *options = engine->options;
+    const struct registry_options registry = {
+        .database = engine->database,
+        .layers = engine->layers,
+        .images = engine->images,
+        .events = &engine->sink,
+        .data_root = options->data_root,
+        .mirrors = (const char *const *)options->registry_mirrors,
+        .insecure = (const char *const *)options->insecure_registries,
+        .config_paths = (const char *const *)options->registry_config_paths,
+        .max_downloads = (unsigned)options->max_concurrent_downloads,
+        .max_uploads = (unsigned)options->max_concurrent_uploads,
+        .max_attempts = (unsigned)options->max_download_attempts,
+        .stall_timeout_s = (unsigned)options->registry_timeout,
+    };
+    return registry_open(&registry, &engine->registry, error);
+}
+
 static bool open_builder(struct engine *engine, GError **error)
 {
     const struct builder_options options = { engine->database, engine->layers, engine->images, engine->containers };
@@ -243,6 +263,7 @@ static const struct phase {
     { "stores", open_stores },
     { "networks are there", finish_networks },
     { "containers", open_containers },
+    { "registry", open_registry },
     { "builder", open_builder },
 };
 
@@ -306,6 +327,7 @@ void engine_close(struct engine *engine)
     finish_networks(engine, NULL); /* where the start failed before it was awaited */
     bool idle = is_idle(engine);
     builder_close(engine->builder);
+    registry_close(engine->registry);
     container_manager_close(engine->containers);
     if (engine->networks)
         network_close(engine->networks, idle);

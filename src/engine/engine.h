@@ -10,6 +10,7 @@
 #include "image/image.h"
 #include "layer/layer.h"
 #include "network/network.h"
+#include "registry/registry.h"
 #include "volume/volume.h"
 
 #define ENGINE_DEFAULT_DATA_ROOT "/var/lib/tare"
@@ -30,7 +31,8 @@ struct engine_options {
     char **default_ulimits; /* "nofile=1024:2048" */
     char *default_shm_size, *log_driver, *default_runtime, *cgroup_parent, *init_path, *shim_path, *ingest_path;
     char **log_options; /* "max-size=10m" */
-    char **labels, **registry_mirrors, **insecure_registries;
+    char **labels, **registry_mirrors, **insecure_registries, **registry_config_paths;
+    guint64 max_concurrent_downloads, max_concurrent_uploads, max_download_attempts, registry_timeout; /* 0: the default */
     char *storage_backend;
     guint64 given; /* bit i: table entry i was on the command line */
     bool tls_off;  /* --tls=false or --tlsverify=false was said: TCP without TLS is wanted */
@@ -83,6 +85,7 @@ struct engine {
     struct network_manager *networks;
     struct network_start *network_start; /* until it is up */
     struct container_manager *containers;
+    struct registry *registry;
     struct builder *builder;
     char *bridge, *table, *cgroup_parent; /* derived from the data root where that is not the default */
 };

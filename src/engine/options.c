@@ -14,6 +14,7 @@
 enum kind {
     KIND_BOOL,
     KIND_TEXT,
+    KIND_NUMBER, /* 1 to 1,000,000; 0 in the field: not given */
     KIND_LIST,
     KIND_PAIRS,  /* a list of NAME=VALUE; in the file an object of strings */
     KIND_LIMITS, /* a list of NAME=SOFT:HARD; in the file an object of {"Name","Soft","Hard"} */
@@ -63,9 +64,21 @@ static const struct option table[] = {
     { "log-level", 'l', "log-level", KIND_TEXT, FIELD(log_level), "string",
       "Logging level (\"debug\"|\"info\"|\"warn\"|\"error\"|\"fatal\") (default \"info\")" },
     { "log-opt", 0, "log-opts", KIND_PAIRS, FIELD(log_options), "map", "Default log driver options for containers" },
+    { "max-concurrent-downloads", 0, "max-concurrent-downloads", KIND_NUMBER, FIELD(max_concurrent_downloads), "int",
+      "Set the max concurrent downloads (default 3)" },
+    { "max-concurrent-uploads", 0, "max-concurrent-uploads", KIND_NUMBER, FIELD(max_concurrent_uploads), "int",
+      "Set the max concurrent uploads (default 5)" },
+    { "max-download-attempts", 0, "max-download-attempts", KIND_NUMBER, FIELD(max_download_attempts), "int",
+      "Set the max download attempts for each pull (default 5)" },
     { "no-openat2", 0, "no-openat2", KIND_BOOL, FIELD(no_openat2), NULL, "Resolve paths inside containers without openat2(2)" },
     { "pidfile", 'p', "pidfile", KIND_TEXT, FIELD(pidfile), "string", "Path of a file for the process id" },
+    { "registry-config-path", 0, "registry-config-path", KIND_LIST, FIELD(registry_config_paths), "list",
+      "Directories with HOST/hosts.toml or HOST/*.crt, *.cert and *.key (default those of tare, docker, containers and "
+      "containerd in "
+      "/etc)" },
     { "registry-mirror", 0, "registry-mirrors", KIND_LIST, FIELD(registry_mirrors), "list", "Preferred registry mirror" },
+    { "registry-timeout", 0, "registry-timeout", KIND_NUMBER, FIELD(registry_timeout), "int",
+      "Seconds for which a transfer from a registry may stand still (default 30)" },
     { "run-root", 0, "run-root", KIND_TEXT, FIELD(run_root), "string",
       "Root directory of volatile state (default \"" ENGINE_DEFAULT_RUN_ROOT "\")" },
     { "shim-path", 0, "shim-path", KIND_TEXT, FIELD(shim_path), "string", "Path of the tare-shim program" },
@@ -111,6 +124,15 @@ static bool set_value(struct engine_options *options, const struct option *optio
     if ((option->kind == KIND_PAIRS || option->kind == KIND_LIMITS) && !strchr(value, '='))
         return error_set(error, TARE_ERROR_INVALID, "invalid argument \"%s\" for \"--%s\" flag: it must be NAME=VALUE", value,
                          option->flag);
+    if (option->kind == KIND_NUMBER) {
+        guint64 number;
+        if (!parse_uint(value, 1000000, &number) || number == 0)
+            return error_set(error, TARE_ERROR_INVALID,
+                             "invalid argument \"%s\" for \"--%s\" flag: it must be a number from 1 to 1000000", value,
+                             option->flag);
+        *(guint64 *)at = number;
+        return true;
+    }
     if (option->kind == KIND_TEXT) {
         g_free(*(char **)at);
         *(char **)at = g_strdup(value);
@@ -127,6 +149,8 @@ static char *value_text(struct engine_options *options, const struct option *opt
         return g_strdup(*(bool *)at ? "true" : "false");
     if (option->kind == KIND_TEXT)
         return g_strdup(*(char **)at);
+    if (option->kind == KIND_NUMBER)
+        return g_strdup_printf("%" G_GUINT64_FORMAT, *(guint64 *)at);
     g_autofree char *joined = g_strjoinv(" ", *(char ***)at);
     return g_strdup_printf("[%s]", joined);
 }
@@ -230,6 +254,11 @@ static bool apply_member(struct engine_options *options, const struct option *op
     if (option->kind == KIND_TEXT)
         return json_is_string(value) ? set_value(options, option, json_string_value(value), error)
                                      : wrong_type(option, file, "a string", error);
+    if (option->kind == KIND_NUMBER) {
+        g_autofree char *number =
+            json_is_integer(value) ? g_strdup_printf("%" JSON_INTEGER_FORMAT, json_integer_value(value)) : NULL;
+        return number ? set_value(options, option, number, error) : wrong_type(option, file, "a number", error);
+    }
     if (option->kind == KIND_LIST) {
         size_t i;
         json_t *item;
@@ -374,6 +403,12 @@ static bool check_values(struct engine_options *options, GError **error)
             return false;
         g_free(limit.name);
     }
+    for (char **mirror = options->registry_mirrors; mirror && *mirror; mirror++)
+        if (!registry_check_mirror(*mirror, error))
+            return false;
+    for (char **host = options->insecure_registries; host && *host; host++)
+        if (!registry_check_insecure(*host, error))
+            return false;
     if (options->tls_verify)
         options->tls = true;
     if (options->tls && (!options->tls_certificate || !options->tls_key))
@@ -426,7 +461,7 @@ void engine_options_clear(struct engine_options *options)
         void *at = field(options, &table[i]);
         if (table[i].kind == KIND_TEXT)
             g_clear_pointer((char **)at, g_free);
-        else if (table[i].kind != KIND_BOOL)
+        else if (table[i].kind != KIND_BOOL && table[i].kind != KIND_NUMBER)
             g_clear_pointer((char ***)at, g_strfreev);
     }
 }

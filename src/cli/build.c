@@ -430,7 +430,7 @@ static int finish(struct build *build, GError **error)
 
 static int request(struct build *build, GError **error)
 {
-    g_autofree char *query = build_query(build), *auths = registry_auths_header(build->cli->config);
+    g_autofree char *query = build_query(build), *auths = registry_auths_header(build->cli);
     const char *const headers[] = { "X-Registry-Config", auths, "Content-Type", "application/x-tar", NULL };
     struct call call = { .method = "POST",
                          .path = "/build",

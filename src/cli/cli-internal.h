@@ -143,9 +143,22 @@ bool config_file_save(const char *directory, const json_t *config, GError **erro
 /* The context's meta.json; NOT_FOUND with docker's text. */
 json_t *context_load(const char *directory, const char *name, GError **error);
 struct endpoint *context_endpoint(const char *directory, const char *name, GError **error);
-/* ~ and file:// free value of X-Registry-Auth (base64url of JSON) for an image or registry; never NULL. g_free. */
-char *registry_auth_header(const json_t *config, const char *image);
-char *registry_auths_header(const json_t *config); /* X-Registry-Config: all of them */
+
+/* ---- credentials.c: what is known of registries, in the file, in the environment or with helper programs ---- */
+
+#define CREDENTIALS_HUB "https://index.docker.io/v1/" /* Docker Hub's name there */
+/* A server as the file names it ("" is Docker Hub): without scheme and path; g_free. */
+char *credentials_server(const char *given);
+char *credentials_host(const char *given); /* the same, whatever it is */
+/* As the API has it ({"username","password","identitytoken","serveraddress"}); an empty object where nothing is known; NULL and
+ * an error when a helper failed. */
+json_t *credentials_get(struct cli *cli, const char *server, GError **error);
+/* Warns where they become readable. */
+bool credentials_store(struct cli *cli, const char *server, const json_t *auth, GError **error);
+bool credentials_erase(struct cli *cli, const char *server, GError **error);
+/* X-Registry-Auth for an image (base64url of JSON), never NULL; a helper's failure is a warning. g_free. */
+char *registry_auth_header(struct cli *cli, const char *image);
+char *registry_auths_header(struct cli *cli); /* X-Registry-Config: all of them */
 
 /* ---- transport.c: bytes to and from the engine, over a unix socket, TCP, TLS or ssh ---- */
 

@@ -4,12 +4,14 @@
 #include "base/fd.h"
 #include "base/file.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define CONFIG_MAX (4u << 20)
-#define HUB_SERVER "https://index.docker.io/v1/"
 
 json_t *config_file_load(const char *directory, GError **error)
 {
@@ -27,68 +29,39 @@ json_t *config_file_load(const char *directory, GError **error)
     return config;
 }
 
+/* Indented by tabs, as docker writes it. */
+static char *tabbed(const json_t *config)
+{
+    char *text = json_dumps(config, JSON_INDENT(1));
+    GString *out = g_string_new(NULL);
+    for (const char *c = text; *c;) {
+        size_t line = strcspn(c, "\n"), blanks = strspn(c, " ");
+        for (size_t i = 0; i < blanks; i++)
+            g_string_append_c(out, '\t');
+        g_string_append_len(out, c + blanks, (gssize)(line - blanks));
+        c += line;
+        if (*c)
+            g_string_append_c(out, *c++);
+    }
+    free(text);
+    return g_string_free(out, FALSE);
+}
+
+/* Where the file is a link, what it points to is replaced and not the link; mode and owner of what was there stay. */
 bool config_file_save(const char *directory, const json_t *config, GError **error)
 {
-    g_autofd int dirfd = dir_make_path(directory, 0700, error);
-    char *text = dirfd >= 0 ? json_dumps(config, JSON_INDENT(8)) : NULL; /* as wide as the tab that docker writes */
-    bool ok = text && file_write(dirfd, "config.json", text, strlen(text), 0600, true, error);
-    free(text);
-    return ok;
-}
-
-/* The registry that an image's name stands for, as config.json names it. */
-static char *registry_of(const char *image)
-{
-    g_autofree char *first = g_strndup(image, strcspn(image, "/"));
-    bool is_host = strchr(image, '/') && (strpbrk(first, ".:") || strcmp(first, "localhost") == 0);
-    if (!is_host || strcmp(first, "docker.io") == 0 || strcmp(first, "index.docker.io") == 0)
-        return g_strdup(HUB_SERVER);
-    return g_steal_pointer(&first);
-}
-
-/* An entry of "auths" as the API wants it: user name and password apart. New reference. */
-static json_t *decode_auth(const char *server, const json_t *entry)
-{
-    json_t *auth = json_object();
-    gsize length = 0;
-    const char *encoded = json_get_string(entry, "auth", "");
-    g_autofree guchar *pair = g_base64_decode(encoded, &length);
-    g_autofree char *text = g_strndup((char *)pair, length);
-    char *colon = strchr(text, ':');
-    if (colon) {
-        *colon = '\0';
-        json_object_set_new(auth, "username", json_string_lossy(text));
-        json_object_set_new(auth, "password", json_string_lossy(colon + 1));
-    }
-    json_object_set_new(auth, "serveraddress", json_string_lossy(server));
-    const char *token = json_get_string(entry, "identitytoken", NULL);
-    if (token)
-        json_object_set_new(auth, "identitytoken", json_string(token));
-    return auth;
-}
-
-static char *base64_url(const json_t *value)
-{
-    g_autofree char *text = json_text(value);
-    char *encoded = g_base64_encode((guchar *)text, strlen(text));
-    for (char *c = encoded; *c; c++)
-        *c = *c == '+' ? '-' : *c == '/' ? '_' : *c;
-    return encoded;
-}
-
-char *registry_auth_header(const json_t *config, const char *image)
-{
-    g_autofree char *server = registry_of(image);
-    const json_t *entry = json_object_get(json_get_object(config, "auths"), server);
-    g_autoptr(json_t) auth = entry ? decode_auth(server, entry) : json_object();
-    return base64_url(auth);
-}
-
-char *registry_auths_header(const json_t *config)
-{
-    g_autoptr(json_t) all = json_object();
-    const char *server;
-    json_t *entry, *auths = json_get_object(config, "auths");
-    json_object_foreach(auths, server, entry) json_object_set_new(all, server, decode_auth(server, entry));
-    return base64_url(all);
+    g_autofree char *given = g_build_filename(directory, "config.json", NULL);
+    char *target = realpath(given, NULL);
+    g_autofree char *path = g_strdup(target ? target : given), *parent = g_path_get_dirname(path),
+                    *name = g_path_get_basename(path), *text = tabbed(config);
+    free(target);
+    struct stat old = { .st_mode = 0600, .st_uid = geteuid(), .st_gid = getegid() };
+    bool existed = stat(path, &old) == 0;
+    g_autofd int dirfd = dir_make_path(parent, 0700, error);
+    if (dirfd < 0 || !file_write(dirfd, name, text, strlen(text), old.st_mode & 0777, true, error))
+        return false;
+    if (existed && (old.st_uid != geteuid() || old.st_gid != getegid()) &&
+        fchownat(dirfd, name, old.st_uid, old.st_gid, AT_SYMLINK_NOFOLLOW) < 0 && errno != EPERM)
+        return error_set_errno(error, errno, "chown %s", path);
+    return true;
 }

@@ -7,24 +7,12 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define HUB "https://index.docker.io/v1/"
 #define PASSWORD_MAX 65536
-
-/* A host as config.json names it. */
-static char *server_name(const struct options *options)
-{
-    const char *given = options->n_args ? options->args[0] : "";
-    if (!*given || strcmp(given, "docker.io") == 0 || strcmp(given, HUB) == 0)
-        return g_strdup(HUB);
-    for (const char *const *scheme = (const char *const[]){ "https://", "http://", NULL }; *scheme; scheme++)
-        if (g_str_has_prefix(given, *scheme))
-            given += strlen(*scheme);
-    return g_strndup(given, strcspn(given, "/"));
-}
 
 static char *ask(const char *question, bool hidden)
 {
-    char line[1024] = "";
+    char *line = NULL;
+    size_t room = 0;
     struct termios old, silent;
     bool changed = hidden && tcgetattr(STDIN_FILENO, &old) == 0;
     print("%s", question);
@@ -34,90 +22,159 @@ static char *ask(const char *question, bool hidden)
         silent.c_lflag &= ~(tcflag_t)ECHO;
         tcsetattr(STDIN_FILENO, TCSANOW, &silent);
     }
-    char *got = fgets(line, sizeof line, stdin);
+    ssize_t length = getline(&line, &room, stdin);
     if (changed) {
         tcsetattr(STDIN_FILENO, TCSANOW, &old);
         print("\n");
     }
-    return g_strdup(got ? g_strchomp(line) : "");
+    char *answer = g_strstrip(g_strdup(length > 0 ? line : ""));
+    free(line);
+    return answer;
 }
 
-static bool get_password(const struct options *options, char **ret, GError **error)
+static bool check_flags(const struct options *options, GError **error)
 {
-    size_t length;
     if (options_bool(options, "password-stdin", false)) {
         if (options_given(options, "password"))
-            return error_set(error, TARE_ERROR_INVALID, "--password and --password-stdin are mutually exclusive");
+            return error_set(error, TARE_ERROR_INVALID,
+                             "conflicting options: cannot specify both --password and --password-stdin");
         if (!options_given(options, "username"))
-            return error_set(error, TARE_ERROR_INVALID, "Must provide --username with --password-stdin");
-        if (!fd_read_all(STDIN_FILENO, PASSWORD_MAX, "password", ret, &length, error))
-            return false;
-        (*ret)[strcspn(*ret, "\r\n")] = '\0';
+            return error_set(error, TARE_ERROR_INVALID, "the --password-stdin option requires --username to be set");
+    }
+    for (const char *const *flag = (const char *const[]){ "username", "password", NULL }; *flag; flag++)
+        if (options_given(options, *flag) && !*options_string(options, *flag, ""))
+            return error_set(error, TARE_ERROR_INVALID, "%s is empty", *flag);
+    return true;
+}
+
+static bool given_password(const struct options *options, char **ret, GError **error)
+{
+    if (!options_bool(options, "password-stdin", false)) {
+        if (options_given(options, "password"))
+            print_error("WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n");
+        *ret = g_strdup(options_string(options, "password", ""));
         return true;
     }
-    if (options_given(options, "password"))
-        print_error("WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n");
-    *ret = g_strdup(options_string(options, "password", ""));
-    if (**ret)
+    size_t length;
+    if (!fd_read_all(STDIN_FILENO, PASSWORD_MAX, "password", ret, &length, error))
+        return false;
+    for (const char *end = "\n\r"; *end && length > 0; end++)
+        if ((*ret)[length - 1] == *end)
+            (*ret)[--length] = '\0';
+    return true;
+}
+
+/* user and password are filled by questions where they are empty. */
+static bool ask_for_missing(const char *server, const char *known_user, char **user, char **password, GError **error)
+{
+    if (**user && **password)
         return true;
     if (!is_terminal(STDIN_FILENO))
         return error_set(error, TARE_ERROR_INVALID, "Error: Cannot perform an interactive login from a non TTY device");
-    g_free(*ret);
-    *ret = ask("Password: ", true);
-    return **ret || error_set(error, TARE_ERROR_INVALID, "Error: Password Required");
+    if (!**user) {
+        g_autofree char *question = *known_user ? g_strdup_printf("Username (%s): ", known_user) : g_strdup("Username: ");
+        if (strcmp(server, CREDENTIALS_HUB) == 0)
+            print("Log in with your Docker ID or email address to push and pull images from Docker Hub. If you don't have a "
+                  "Docker ID, head over to https://hub.docker.com/ to create one.\n");
+        g_free(*user);
+        *user = ask(question, false);
+        if (!**user) {
+            g_free(*user);
+            *user = g_strdup(known_user);
+        }
+    }
+    if (!**user)
+        return error_set(error, TARE_ERROR_INVALID, "Error: Non-null Username Required");
+    if (!**password) {
+        g_free(*password);
+        *password = ask("Password: ", true);
+    }
+    return **password || error_set(error, TARE_ERROR_INVALID, "Error: Password Required");
 }
 
-static bool store(struct cli *cli, const char *server, const char *user, const char *password, const char *token, GError **error)
+/* The engine asks the registry; what it answers with is kept. */
+static bool log_in(struct cli *cli, const char *server, json_t *auth, GError **error)
 {
-    g_autofree char *pair = g_strconcat(user, ":", token && *token ? "" : password, NULL),
-                    *encoded = g_base64_encode((guchar *)pair, strlen(pair));
-    json_t *auths = json_get_object(cli->config, "auths"), *entry = json_pack("{s:s}", "auth", encoded);
-    if (!auths)
-        json_object_set_new(cli->config, "auths", auths = json_object());
-    if (token && *token)
-        json_object_set_new(entry, "identitytoken", json_string(token));
-    json_object_set_new(auths, server, entry);
-    return config_file_save(cli->config_directory, cli->config, error);
+    struct call call = { .method = "POST", .path = "/auth", .json = auth };
+    g_autoptr(json_t) answer = api_json(cli, &call, error);
+    if (!answer)
+        return false;
+    const char *token = json_get_string(answer, "IdentityToken", ""), *status = json_get_string(answer, "Status", "");
+    if (*token) { /* stands for the password, which need not be kept then */
+        json_object_del(auth, "password");
+        json_object_set_new(auth, "identitytoken", json_string(token));
+    }
+    if (!credentials_store(cli, server, auth, error))
+        return false;
+    if (*status)
+        print("%s\n", status);
+    return true;
+}
+
+/* What is known already is tried first; it may have been revoked meanwhile. */
+static bool log_in_again(struct cli *cli, const char *server, json_t *auth)
+{
+    g_autoptr(GError) problem = NULL;
+    print_error("Authenticating with existing credentials... [Username: %s]\n\n Info -> To login with a different account, run "
+                "'%s logout' followed by '%s login'\n\n\n",
+                json_get_string(auth, "username", ""), cli->program, cli->program);
+    if (log_in(cli, server, auth, &problem))
+        return true;
+    if (problem->code == TARE_ERROR_UNAUTHORIZED)
+        print_error("Stored credentials invalid or expired\n");
+    else
+        print_error("Login did not succeed, error: %s\n", problem->message);
+    return false;
+}
+
+static void warn_of_environment(void)
+{
+    const char *text = g_getenv("DOCKER_AUTH_CONFIG");
+    if (text && *text)
+        print_error("WARNING: DOCKER_AUTH_CONFIG is set and takes precedence.\n"
+                    "Unset DOCKER_AUTH_CONFIG to restore the CLI auth behaviour.\n");
 }
 
 int cmd_login(struct cli *cli, const struct options *options, GError **error)
 {
-    g_autofree char *server = server_name(options), *password = NULL, *user = g_strdup(options_string(options, "username", ""));
-    if (!*user && is_terminal(STDIN_FILENO)) {
-        g_free(user);
-        user = ask("Username: ", false);
-    }
-    if (!*user)
-        return error_set(error, TARE_ERROR_INVALID,
-                         is_terminal(STDIN_FILENO) ? "Error: Non-null Username Required"
-                                                   : "Error: Cannot perform an interactive login from a non TTY device"),
-               1;
-    if (!get_password(options, &password, error))
+    g_autofree char *password = NULL, *user = g_strstrip(g_strdup(options_string(options, "username", "")));
+    if (!check_flags(options, error) || !given_password(options, &password, error))
         return 1;
-    g_autoptr(json_t) body = json_object();
-    json_object_set_new(body, "username", json_string_lossy(user));
-    json_object_set_new(body, "password", json_string_lossy(password));
-    json_object_set_new(body, "serveraddress", json_string_lossy(server));
-    struct call call = { .method = "POST", .path = "/auth", .json = body };
-    g_autoptr(json_t) answer = api_json(cli, &call, error);
-    if (!answer || !store(cli, server, user, password, json_get_string(answer, "IdentityToken", NULL), error))
+    warn_of_environment();
+    g_autofree char *server = credentials_server(options->n_args ? options->args[0] : "");
+    g_autoptr(json_t) known = *user || *password ? json_object() : credentials_get(cli, server, NULL);
+    if (*json_get_string(known, "username", "") && *json_get_string(known, "password", "") && log_in_again(cli, server, known))
+        return 0;
+    if (!ask_for_missing(server, json_get_string(known, "username", ""), &user, &password, error))
         return 1;
-    print_error("\nWARNING! Your credentials are stored unencrypted in '%s/config.json'.\n", cli->config_directory);
-    const char *status = json_get_string(answer, "Status", "");
-    if (*status)
-        print("%s\n", status);
-    return 0;
+    g_autoptr(json_t) auth = json_object();
+    json_object_set_new(auth, "username", json_string_lossy(user));
+    json_object_set_new(auth, "password", json_string_lossy(password));
+    json_object_set_new(auth, "serveraddress", json_string_lossy(server));
+    return log_in(cli, server, auth, error) ? 0 : 1;
 }
 
 int cmd_logout(struct cli *cli, const struct options *options, GError **error)
 {
-    g_autofree char *server = server_name(options);
-    json_t *auths = json_get_object(cli->config, "auths");
-    print("Removing login credentials for %s\n", server);
-    if (!json_object_get(auths, server))
-        return 0;
-    json_object_del(auths, server);
-    return config_file_save(cli->config_directory, cli->config, error) ? 0 : 1;
+    const char *given = options->n_args ? options->args[0] : "";
+    g_autofree char *host = *given ? credentials_host(given) : g_strdup(CREDENTIALS_HUB);
+    g_autofree char *http = g_strconcat("http://", host, NULL), *https = g_strconcat("https://", host, NULL);
+    /* Old clients stored a log-in under any of these. */
+    const char *const servers[] = { *given ? given : CREDENTIALS_HUB, host, http, https };
+    guint n = *given ? G_N_ELEMENTS(servers) : 1, n_failed = 0;
+    g_autoptr(GString) failures = g_string_new(NULL);
+    warn_of_environment();
+    print("Removing login credentials for %s\n", host);
+    for (guint i = 0; i < n; i++) {
+        g_autoptr(GError) problem = NULL;
+        if (credentials_erase(cli, servers[i], &problem))
+            continue;
+        n_failed++;
+        g_string_append_printf(failures, "%s: %s\n", servers[i], problem->message);
+    }
+    if (n_failed == n)
+        print_error("WARNING: could not erase credentials:\n%s", failures->str);
+    return 0;
 }
 
 int cmd_search(struct cli *cli, const struct options *options, GError **error)
@@ -127,7 +184,7 @@ int cmd_search(struct cli *cli, const struct options *options, GError **error)
         { "IsOfficial", "OFFICIAL" }, { "IsAutomated", "AUTOMATED" },   { NULL, "searchContext" }
     };
     bool truncate = !options_bool(options, "no-trunc", false);
-    g_autofree char *auth = registry_auth_header(cli->config, options->args[0]);
+    g_autofree char *auth = registry_auth_header(cli, options->args[0]);
     const char *const headers[] = { "X-Registry-Auth", auth, NULL };
     g_autoptr(GString) query = g_string_new(NULL);
     query_add(query, "term", options->args[0]);

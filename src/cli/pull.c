@@ -10,7 +10,7 @@ bool image_pull(struct cli *cli, const char *image, const char *platform, bool a
     struct image_name name = { 0 };
     if (!image_name_parse(image, &name, error))
         return false;
-    g_autofree char *auth = registry_auth_header(cli->config, image);
+    g_autofree char *auth = registry_auth_header(cli, image);
     const char *const headers[] = { "X-Registry-Auth", auth, NULL };
     g_autoptr(GString) query = g_string_new(NULL);
     query_add(query, "fromImage", name.name);
@@ -67,7 +67,7 @@ int cmd_image_push(struct cli *cli, const struct options *options, GError **erro
     if (!image_name_parse(options->args[0], &name, error))
         return 1;
     bool named = name.tag || name.digest;
-    g_autofree char *full = canonical(&name), *auth = registry_auth_header(cli->config, options->args[0]),
+    g_autofree char *full = canonical(&name), *auth = registry_auth_header(cli, options->args[0]),
                     *path = api_path("images", name.name, "/push");
     g_autoptr(GString) query = g_string_new(NULL);
     if (!all)

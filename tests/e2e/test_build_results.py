@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import time
 
 import pytest
 
@@ -155,6 +156,8 @@ def test_from_scratch(engine, context):
     build(engine, context)
     assert run(engine, "result") == "busybox\n"
     assert len(layers(engine)) == 1
+    root = engine.tare("run", "--rm", "--network", "none", "result", "/bin/busybox", "stat", "-c", "%a %u %Y", "/").stdout.split()
+    assert root[:2] == ["755", "0"] and int(root[2]) > time.time() - 3600, "no layer carries the root: it is as old as the container"
     (context / "Dockerfile").write_text("FROM scratch\n", encoding="utf-8")
     failed = build(engine, context, check=False)
     assert (failed.returncode, failed.stderr) == (1, "No image was generated. Is your Dockerfile empty?\n")

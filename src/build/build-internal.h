@@ -20,38 +20,84 @@ char *go_join_path(const char *base, const char *relative); /* path.Join("/", ba
 #define DOCKERFILE_LINE_MAX 65535 /* of one physical line, as Docker */
 #define DOCKERFILE_INSTRUCTIONS_MAX 10000
 
+#define DOCKERFILE_HEREDOCS_MAX 100 /* of one instruction */
+
+struct dockerfile_heredoc {
+    char *name;
+    char *content;    /* with the line ends that it had; without the tabs that <<- takes off */
+    bool is_expanded; /* its name was not quoted */
+    bool is_chomped;  /* <<- */
+};
+/* Is word a here-document's (<<EOF, 3<<-"EOF")? NULL where it is not; the content is not known yet. */
+struct dockerfile_heredoc *heredoc_of_word(const char *word);
+/* Those of a logical line, in order, where its instruction can have any; else an empty array. */
+GPtrArray *heredocs_of_line(const char *line, GError **error);
+/* The one that word names, or NULL. */
+const struct dockerfile_heredoc *heredoc_find(const GPtrArray *heredocs, const char *word);
+GPtrArray *heredocs_copy(const GPtrArray *heredocs);
+void heredoc_free(struct dockerfile_heredoc *heredoc);
+char *heredoc_summary(const struct dockerfile_heredoc *heredoc); /* its first line, and "..." where there are more; g_free */
+/* What RUN executes for a line with here-documents: the content alone, or the line with them after it. */
+char *heredoc_script(const char *line, const GPtrArray *heredocs);
+
 struct dockerfile_instruction {
-    char *command;    /* small letters: "run" */
-    char *source;     /* the line with its continuations joined, blanks around cut */
-    char **flags;     /* "--name=value" before the arguments */
-    char **args;      /* ENV, LABEL: name, value, name, value …; ONBUILD: the inner command, then its args */
-    bool is_json;     /* args came from a JSON array */
-    unsigned line;    /* where it begins, from 1 */
-    bool has_heredoc; /* a word like <<EOF, which needs a later builder */
+    char *command;       /* small letters: "run" */
+    char *word;          /* as it is spelled: "Run" */
+    char *source;        /* the line with its continuations joined, blanks around cut */
+    char **flags;        /* "--name=value" before the arguments */
+    char **args;         /* ENV, LABEL: name, value, name, value …; ONBUILD: the inner command, then its args */
+    bool is_json;        /* args came from a JSON array */
+    bool is_old_form;    /* ENV, LABEL: name value, without "=" */
+    unsigned line, end;  /* the lines where it begins and ends, from 1 */
+    GPtrArray *heredocs; /* of struct dockerfile_heredoc *, never NULL */
+    char **comments;     /* the lines of comment just above it, without "#"; NULL for none */
 };
 struct dockerfile {
-    GPtrArray *instructions; /* of struct dockerfile_instruction * */
-    GPtrArray *warnings;     /* of char *: for the stream's stderr, without line feed */
-    char escape;             /* '\\' or '`' */
+    GPtrArray *instructions;     /* of struct dockerfile_instruction * */
+    GPtrArray *warnings;         /* of char *: for the stream's stderr, without line feed */
+    GArray *empty_continuations; /* of unsigned: lines at which an instruction with one ends */
+    char *check, *syntax;        /* values of the parser directives, or NULL */
+    char escape;                 /* '\\' or '`' */
 };
 /* Errors are INVALID, as Docker words them after "failed to parse Dockerfile: ". */
 bool dockerfile_parse(const char *text, size_t length, struct dockerfile **ret, GError **error);
+/* The same; on failure *ret_lines says where: first and last line. */
+struct dockerfile_lines {
+    unsigned first, last;
+};
+bool dockerfile_parse_at(const char *text, size_t length, struct dockerfile **ret, struct dockerfile_lines *ret_lines,
+                         GError **error);
+/* The lines first to last of a Dockerfile with two around them, numbered, those meant marked; g_free. */
+char *dockerfile_excerpt(const char *text, size_t length, const char *name, unsigned first, unsigned last);
 void dockerfile_free(struct dockerfile *dockerfile);
 
 /* Between the lexer (physical lines → logical lines) and the parser (one logical line → an instruction). */
 struct dockerfile_line {
     char *text;
-    unsigned line;
+    unsigned line, end;
+    GPtrArray *heredocs;
+    char **comments;
 };
-bool dockerfile_lex(const char *text, size_t length, GPtrArray *lines, GPtrArray *warnings, char *ret_escape, GError **error);
+/* Fills dockerfile's directives and warnings; lines: of struct dockerfile_line *. */
+bool dockerfile_lex(const char *text, size_t length, GPtrArray *lines, struct dockerfile *dockerfile,
+                    struct dockerfile_lines *ret_lines, GError **error);
 void dockerfile_line_free(struct dockerfile_line *line);
 bool dockerfile_parse_line(const char *text, char escape, struct dockerfile_instruction **ret, GError **error);
 void dockerfile_instruction_free(struct dockerfile_instruction *instruction);
 
-/* ---- expansion of variables: $x ${x} ${x:-y} ${x:+y} ${x:?y}, quotes and escapes as a shell ---- */
+/* ---- expansion of variables: $x ${x} ${x:-y} ${x:+y} ${x:?y} ${x#p} ${x##p} ${x%p} ${x%%p} ${x/p/r} ${x//p/r}, quotes and
+ * escapes as a shell ---- */
 /* variables: name → value (char *). NULL and INVALID: 'failed to process "…": …'. g_free / g_strfreev. */
 char *expand_word(const char *word, GHashTable *variables, char escape, GError **error);
 char **expand_words(const char *word, GHashTable *variables, char escape, GError **error);
+#define EXPAND_RESULT_MAX (1u << 20)
+/* value without the prefix or suffix that pattern matches, or with what it matches replaced. */
+bool expand_trim(const char *value, const char *pattern, bool is_suffix, bool is_greedy, char **ret, GError **error);
+bool expand_replace(const char *value, const char *pattern, const char *replacement, bool all, char **ret, GError **error);
+/* The content of a here-document: quotes are characters like others. */
+char *expand_text(const char *text, GHashTable *variables, GError **error);
+/* The names that word uses and that variables does not have, each once, are appended to unset (of char *). */
+void expand_find_unset(const char *word, GHashTable *variables, char escape, GPtrArray *unset);
 
 /* ---- the plan ---- */
 enum step_kind {
@@ -83,11 +129,36 @@ struct build_step {
     char *source; /* what "Step 1/3 : " shows */
     char **args;  /* as in dockerfile_instruction; ONBUILD: one, the trigger; HEALTHCHECK: none */
     bool is_json;
+    unsigned end;                          /* the last line of it; see line */
     bool literal;                          /* not to be expanded: labels of --label */
     char *chown, *chmod, *from, *platform; /* flags, NULL where not given */
-    char *buildkit_flag;                   /* a flag of RUN that only BuildKit honours: "mount" */
+    char *checksum, *network, *security;   /* the same */
+    char **excludes, **mounts;             /* flags that may come several times; NULL where not given */
+    bool link, parents, keep_git_dir;      /* flags without a value */
+    int unpack;                            /* ADD --unpack: 1, 0, -1 where not given */
     json_t *health;                        /* HEALTHCHECK's Config.Healthcheck */
+    GPtrArray *heredocs;                   /* of struct dockerfile_heredoc *, never NULL */
+    GPtrArray *run_mounts;                 /* of struct run_mount *: what mounts says, once expanded; else NULL */
 };
+
+/* ---- RUN --mount ---- */
+enum run_mount_type { RUN_MOUNT_BIND, RUN_MOUNT_CACHE, RUN_MOUNT_TMPFS, RUN_MOUNT_SECRET, RUN_MOUNT_SSH };
+enum run_mount_sharing { RUN_MOUNT_SHARED, RUN_MOUNT_PRIVATE, RUN_MOUNT_LOCKED };
+struct run_mount {
+    enum run_mount_type type;
+    enum run_mount_sharing sharing;
+    char *from, *source, *target, *id, *env; /* NULL where not given */
+    bool read_only, required;
+    gint64 size;     /* of a tmpfs; 0: no limit of its own */
+    int mode;        /* -1: not given */
+    gint64 uid, gid; /* -1: not given */
+};
+/* variables NULL: only what can be said before expansion is checked, and nothing returned. */
+bool run_mount_parse(const char *text, GHashTable *variables, char escape, struct run_mount **ret, GError **error);
+void run_mount_free(struct run_mount *mount);
+/* from= of a --mount's text, unexpanded (it may hold no variable), or NULL; g_free. What a step reads from besides --from. */
+char *run_mount_from(const char *text);
+
 struct build_stage {
     struct build_step *from; /* args[0]: the base, unexpanded */
     char *name;              /* small letters, or NULL */
@@ -206,6 +277,11 @@ const char *short_id(const char *id, char buffer[13]);
 /* ---- wildcards ---- */
 /* filepath.Match: 1, 0, or -1 for a malformed pattern. */
 int copy_match(const char *pattern, const char *name);
+/* A pattern with "**" for any number of directories against a whole path, or a directory above it. */
+bool copy_match_covers(const char *pattern, const char *path);
+/* --chmod, octal or symbolic, applied to a mode; false for a text that is neither. */
+bool copy_mode_apply(const char *text, mode_t mode, bool is_directory, mode_t *ret);
+bool copy_mode_check(const char *text, GError **error);
 bool copy_has_wildcards(const char *pattern);
 /* .dockerignore's rules for one path: the last rule that matches it or a parent decides. */
 bool dockerignore_excludes(const char *rules, const char *path);
@@ -335,21 +411,47 @@ bool build_announce_container(struct build *build, const json_t *cmd, char **ret
 json_t *build_nop_command(const struct build *build, const char *comment, bool two_words);
 const char *build_parent_id(const struct build *build); /* "" for none */
 
+/* ---- files in memory ---- */
+struct scratch_file {
+    const char *name; /* one component */
+    const void *data;
+    gsize length;
+    mode_t mode;
+    uid_t uid;
+    gid_t gid;
+    gint64 mtime;
+};
+/* A detached mount, or -1. */
+int scratch_open(GError **error);
+bool scratch_write(int root, const struct scratch_file *file, GError **error);
+/* What an fd (of a detached mount too, from Linux 6.15 on) leads to as a mount of its own, detached. */
+int mount_clone(int fd, GError **error);
+
 /* ---- COPY's parts ---- */
 struct copy_source {
     int root_fd;      /* borrowed */
     char *path;       /* below it, clean, "." for the root; links in it are followed */
+    char *parents;    /* --parents: the path below dest, with its directories; else NULL */
+    char *pivot;      /* with parents: where that path begins, "." or a path of the root */
     struct stat stat; /* of what it leads to */
     char *hash;       /* "file:…" or "dir:…" */
+    bool is_remote;   /* came from a URL: an archive stays as it is then */
 };
 struct copy_sources {
     int root_fd;
     GHashTable *excluded; /* or NULL */
+    char **exclude;       /* --exclude: patterns, or NULL */
     bool is_context;      /* for the messages */
+    bool parents;         /* --parents */
+    bool left_out;        /* a file that was named is left out by exclude */
     GPtrArray *items;     /* of struct copy_source * */
     struct cancel *cancel;
 };
 bool copy_sources_add(struct copy_sources *sources, const char *pattern, GError **error);
+/* One file of another root (a here-document, a download); name as the copy has it. hash NULL: made of the content. */
+bool copy_sources_add_file(struct copy_sources *sources, int root_fd, const char *path, const char *hash, GError **error);
+/* Is a path, relative to the source that it belongs to, left out by --exclude? */
+bool copy_sources_leave_out(const struct copy_sources *sources, const char *relative);
 void copy_sources_clear(struct copy_sources *sources);
 /* All below path (itself not), parents before children, sorted; called with the path relative to the root. */
 typedef bool (*copy_walk_func)(void *user, const char *path, const struct stat *stat, GError **error);
@@ -361,10 +463,11 @@ struct copy_layer;
 struct copy_layer_options {
     int target_fd; /* the image's root */
     bool keep_owner;
+    bool is_link; /* --link: the image's own links are not followed, its directories keep their attributes */
     uid_t uid;
     gid_t gid;
-    int chmod;    /* -1: modes stay */
-    gint64 epoch; /* of directories that are made */
+    const char *chmod; /* NULL: modes stay; checked before */
+    gint64 epoch;      /* of directories that are made */
     struct cancel *cancel;
 };
 struct copy_layer *copy_layer_new(const struct copy_layer_options *options);

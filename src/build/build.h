@@ -32,6 +32,7 @@ struct build_request {
     const json_t *
         container_limits; /* HostConfig members for RUN: Memory, CpuShares, Ulimits, ShmSize, ExtraHosts, SecurityOpt … or NULL */
     const char *const *cache_from;
+    const char *const *entitlements; /* --allow: "network.host", "security.insecure"; or NULL */
 };
 /* Messages of the /build stream: {"stream":…}, {"aux":{"ID":…}}, {"errorDetail":{…},"error":…}; the callee serialises. Called
  * from one thread at a time. */

@@ -13,6 +13,7 @@ struct copy_step {
     struct build *build;
     const struct build_step *step;
     const char *name; /* COPY or ADD */
+    int scratch;      /* here-documents as files, -1 where there are none */
     struct copy_sources sources;
     struct build_root from;   /* of --from */
     struct build_root target; /* the state's image */
@@ -52,11 +53,35 @@ static bool open_from(struct copy_step *copy, GError **error)
 
 /* ---- sources ---- */
 
+/* A here-document is a file like any: 0644, of the time of what has no model. */
+static bool add_heredoc(struct copy_step *copy, const struct dockerfile_heredoc *heredoc, GError **error)
+{
+    const struct scratch_file file = { .name = heredoc->name,
+                                       .data = heredoc->content,
+                                       .length = strlen(heredoc->content),
+                                       .mode = 0644,
+                                       .mtime = copy->build->epoch };
+
+    if (strchr(heredoc->name, '/') || g_str_equal(heredoc->name, ".") || g_str_equal(heredoc->name, ".."))
+        return error_set(error, TARE_ERROR_INVALID, "the name of a here-document that is copied cannot be %s", heredoc->name);
+    if (copy->scratch < 0)
+        copy->scratch = scratch_open(error);
+    return copy->scratch >= 0 && scratch_write(copy->scratch, &file, error) &&
+           copy_sources_add_file(&copy->sources, copy->scratch, heredoc->name, NULL, error);
+}
+
 static bool gather_sources(struct copy_step *copy, GError **error)
 {
     char **last = copy->step->args + g_strv_length(copy->step->args) - 1;
 
     for (char **arg = copy->step->args; arg < last; arg++) {
+        const struct dockerfile_heredoc *heredoc = heredoc_find(copy->step->heredocs, *arg);
+
+        if (heredoc) {
+            if (!add_heredoc(copy, heredoc, error))
+                return false;
+            continue;
+        }
         if (is_url(*arg) && copy->step->kind == STEP_COPY)
             return error_set(error, TARE_ERROR_INVALID, "source can't be a URL for COPY");
         if (is_url(*arg))
@@ -64,7 +89,9 @@ static bool gather_sources(struct copy_step *copy, GError **error)
         if (!copy_sources_add(&copy->sources, *arg, error))
             return false;
     }
-    if (!copy->sources.items || copy->sources.items->len == 0)
+    if (!copy->sources.items)
+        copy->sources.items = g_ptr_array_new();
+    if (copy->sources.items->len == 0 && !copy->sources.left_out)
         return error_set(error, TARE_ERROR_INVALID, "no source files were specified");
     return true;
 }
@@ -92,7 +119,8 @@ static json_t *nop_command(const struct copy_step *copy)
     const char *chown = copy->step->chown, *chmod = copy->step->chmod;
     const char *dest = copy->step->args[g_strv_length(copy->step->args) - 1];
     g_autofree char *comment =
-        g_strdup_printf("%s %s%s%s%s%s%s%s in %s ", copy->name, chown ? "--chown=" : "", chown ? chown : "", chown ? " " : "",
+        g_strdup_printf("%s %s%s%s%s%s%s%s%s%s in %s ", copy->name, copy->step->link ? "--link " : "",
+                        copy->step->parents ? "--parents " : "", chown ? "--chown=" : "", chown ? chown : "", chown ? " " : "",
                         chmod ? "--chmod=" : "", chmod ? chmod : "", chmod ? " " : "", hash, dest);
 
     return build_nop_command(copy->build, comment, false);
@@ -229,22 +257,16 @@ static bool commit_layer(const struct copy_step *copy, struct copy_layer *layer,
 static bool layer_options(const struct copy_step *copy, struct copy_layer_options *options, GError **error)
 {
     const struct build_step *step = copy->step;
-    guint64 mode;
 
     *options = (struct copy_layer_options){ .target_fd = copy->target.fd,
                                             .keep_owner = step->from && !step->chown,
-                                            .chmod = -1,
+                                            .is_link = step->link,
+                                            .chmod = step->chmod,
                                             .epoch = copy->build->epoch,
                                             .cancel = copy->build->cancel };
     if (step->chown && !copy_resolve_owner(copy->target.fd, step->chown, &options->uid, &options->gid, error))
         return false;
-    if (step->chmod) {
-        if (!parse_octal(step->chmod, 07777, &mode))
-            return error_set(error, TARE_ERROR_INVALID,
-                             "invalid chmod parameter: '%s'. it should be octal string and between 0 and 07777", step->chmod);
-        options->chmod = (int)mode;
-    }
-    return true;
+    return !step->chmod || copy_mode_check(step->chmod, error);
 }
 
 static bool make_layer(struct copy_step *copy, struct layer_info *ret, GError **error)
@@ -311,7 +333,11 @@ bool step_copy(struct build *build, const struct build_step *step, GError **erro
         .name = step_kind_name(step->kind),
         .from.fd = -1,
         .target.fd = -1,
-        .sources = { .root_fd = build->context.root_fd, .cancel = build->cancel },
+        .scratch = -1,
+        .sources = { .root_fd = build->context.root_fd,
+                     .exclude = step->excludes,
+                     .parents = step->parents,
+                     .cancel = build->cancel },
     };
     bool good;
 
@@ -323,6 +349,7 @@ bool step_copy(struct build *build, const struct build_step *step, GError **erro
     copy_sources_clear(&copy.sources);
     build_root_clear(&copy.from);
     build_root_clear(&copy.target);
+    fd_clear(&copy.scratch);
     g_free(copy.dest);
     return good;
 }

@@ -94,10 +94,12 @@ static int directory_state(struct copy_layer *layer, const char *target, GError 
         return 1;
     if (!entry) {
         fd = root_open(layer->options.target_fd, target, O_PATH | O_NOFOLLOW, 0);
-        if (fd < 0 && errno == ENOENT)
+        if (fd < 0 && (errno == ENOENT || layer->options.is_link))
             return 0;
         if (fd >= 0 && fstat(fd, &stat) == 0 && S_ISDIR(stat.st_mode))
             return 1;
+        if (layer->options.is_link) /* whatever is there below, a directory comes over it */
+            return 0;
     }
     error_set(error, TARE_ERROR_INVALID, "mkdir /%s: not a directory", target);
     return -1;
@@ -124,6 +126,22 @@ static bool make_directories(struct copy_layer *layer, const char *target, bool 
     return true;
 }
 
+/* Where path leads to in the image: with --link to itself, links or not. */
+static bool resolve(const struct copy_layer *layer, const char *path, char **ret_real, bool *ret_exists, struct stat *ret_stat,
+                    GError **error)
+{
+    g_autofree char *clean = NULL;
+    g_autofd int fd = -1;
+
+    if (!layer->options.is_link)
+        return root_resolve(layer->options.target_fd, path, ret_real, ret_exists, ret_stat, error);
+    clean = go_join_path("", path);
+    fd = root_open(layer->options.target_fd, clean[1] ? clean + 1 : ".", O_PATH | O_NOFOLLOW, 0);
+    *ret_exists = fd >= 0 && fstat(fd, ret_stat) == 0;
+    *ret_real = g_strdup(clean + 1);
+    return true;
+}
+
 bool copy_layer_make_directory(struct copy_layer *layer, const char *path, bool *ret_made, GError **error)
 {
     g_autofree char *real = NULL;
@@ -138,6 +156,7 @@ bool copy_layer_make_directory(struct copy_layer *layer, const char *path, bool 
 static void apply_options(const struct copy_layer *layer, struct stat *stat)
 {
     const struct copy_layer_options *options = &layer->options;
+    mode_t mode;
 
     if (!options->keep_owner) {
         stat->st_uid = options->uid;
@@ -148,8 +167,9 @@ static void apply_options(const struct copy_layer *layer, struct stat *stat)
                 stat->st_mode &= ~(mode_t)S_ISGID;
         }
     }
-    if (options->chmod >= 0 && !S_ISLNK(stat->st_mode))
-        stat->st_mode = (stat->st_mode & S_IFMT) | (mode_t)options->chmod;
+    if (options->chmod && !S_ISLNK(stat->st_mode) &&
+        copy_mode_apply(options->chmod, stat->st_mode, S_ISDIR(stat->st_mode), &mode))
+        stat->st_mode = (stat->st_mode & S_IFMT) | mode;
 }
 
 static void put_copy(struct copy_layer *layer, int root_fd, const char *source, const char *target, const struct stat *stat,
@@ -169,6 +189,7 @@ static void put_copy(struct copy_layer *layer, int root_fd, const char *source, 
 
 struct tree_copy {
     struct copy_layer *layer;
+    const struct copy_sources *sources;
     int root_fd;
     gsize skip;
     const char *target;
@@ -195,7 +216,7 @@ static bool add_tree_entry(void *user, const char *path, const struct stat *stat
     g_autofree char *target =
         *tree->target ? g_strconcat(tree->target, "/", path + tree->skip, NULL) : g_strdup(path + tree->skip);
 
-    if (!S_ISSOCK(stat->st_mode) && !is_implied(tree, target, stat))
+    if (!S_ISSOCK(stat->st_mode) && !is_implied(tree, target, stat) && !copy_sources_leave_out(tree->sources, path + tree->skip))
         put_copy(tree->layer, tree->root_fd, path, target, stat, false);
     return true;
 }
@@ -203,11 +224,12 @@ static bool add_tree_entry(void *user, const char *path, const struct stat *stat
 bool copy_layer_add_tree(struct copy_layer *layer, const struct copy_sources *sources, const char *path, const char *dest,
                          bool as_archive, GError **error)
 {
-    struct tree_copy tree = { .layer = layer, .root_fd = sources->root_fd, .as_archive = as_archive };
+    struct tree_copy tree = { .layer = layer, .sources = sources, .root_fd = sources->root_fd, .as_archive = as_archive };
     bool kept = layer->options.keep_owner, exists, good;
     g_autofree char *real = NULL;
+    struct stat stat;
 
-    if (!root_resolve(layer->options.target_fd, dest, &real, &exists, NULL, error) || !make_directories(layer, real, NULL, error))
+    if (!resolve(layer, dest, &real, &exists, &stat, error) || !make_directories(layer, real, NULL, error))
         return false;
     layer->batch++;
     tree.target = real;
@@ -225,7 +247,7 @@ static bool add_file(struct copy_layer *layer, const struct copy_source *source,
     bool exists, is_directory;
     struct stat stat;
 
-    if (!root_resolve(layer->options.target_fd, dest, &real, &exists, &stat, error))
+    if (!resolve(layer, dest, &real, &exists, &stat, error))
         return false;
     is_directory = g_str_has_suffix(dest, "/") || (exists && S_ISDIR(stat.st_mode)) || directory_state(layer, real, NULL) == 1;
     target = !is_directory ? g_strdup(real) : *real ? g_strconcat(real, "/", name, NULL) : g_strdup(name);
@@ -237,9 +259,49 @@ static bool add_file(struct copy_layer *layer, const struct copy_source *source,
     return true;
 }
 
+/* The directories of a --parents path, each as it is at the source. */
+static bool put_parents(struct copy_layer *layer, const struct copy_source *source, const char *base, GError **error)
+{
+    for (const char *slash = strchr(source->parents, '/'); slash; slash = strchr(slash + 1, '/')) {
+        g_autofree char *below = g_strndup(source->parents, (gsize)(slash - source->parents));
+        g_autofree char *path = g_build_filename(source->pivot, below, NULL);
+        g_autofree char *target = *base ? g_strconcat(base, "/", below, NULL) : g_strdup(below);
+        g_autofd int fd = root_open(source->root_fd, path, O_PATH, 0);
+        struct stat stat;
+
+        if (fd < 0 || fstat(fd, &stat) < 0)
+            return error_set_errno(error, errno, "stat %s", path);
+        if (S_ISDIR(stat.st_mode) && !g_hash_table_contains(layer->entries, target))
+            put_copy(layer, source->root_fd, path, target, &stat, true);
+    }
+    return true;
+}
+
+static bool add_with_parents(struct copy_layer *layer, const struct copy_sources *sources, const struct copy_source *source,
+                             const char *dest, GError **error)
+{
+    g_autofree char *real = NULL, *target = NULL, *below = NULL;
+    struct stat stat;
+    bool exists;
+
+    if (!resolve(layer, dest, &real, &exists, &stat, error) || !make_directories(layer, real, NULL, error) ||
+        !put_parents(layer, source, real, error))
+        return false;
+    target = *real ? g_strconcat(real, "/", source->parents, NULL) : g_strdup(source->parents);
+    layer->batch++;
+    if (!g_str_equal(source->parents, "."))
+        put_copy(layer, source->root_fd, source->path, target, &source->stat, false);
+    if (!S_ISDIR(source->stat.st_mode))
+        return true;
+    below = g_strconcat("/", g_str_equal(source->parents, ".") ? real : target, NULL);
+    return copy_layer_add_tree(layer, sources, source->path, below, false, error);
+}
+
 bool copy_layer_add(struct copy_layer *layer, const struct copy_sources *sources, const struct copy_source *source,
                     const char *dest, GError **error)
 {
+    if (source->parents)
+        return add_with_parents(layer, sources, source, dest, error);
     if (S_ISDIR(source->stat.st_mode))
         return copy_layer_add_tree(layer, sources, source->path, dest, false, error);
     return add_file(layer, source, dest, error);

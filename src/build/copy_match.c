@@ -176,6 +176,13 @@ static bool rule_covers(const char *rule, char **path)
     return false;
 }
 
+bool copy_match_covers(const char *pattern, const char *path)
+{
+    g_auto(GStrv) components = g_strsplit(path, "/", -1);
+
+    return rule_covers(pattern, components);
+}
+
 bool dockerignore_excludes(const char *rules, const char *path)
 {
     g_auto(GStrv) lines = g_strsplit(rules, "\n", -1);

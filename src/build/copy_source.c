@@ -14,6 +14,13 @@
 #define COPY_ENTRIES_MAX 8000000
 #define COPY_SOURCES_MAX 100000
 
+bool copy_sources_leave_out(const struct copy_sources *sources, const char *relative)
+{
+    g_autofree char *rules = sources->exclude ? g_strjoinv("\n", sources->exclude) : NULL;
+
+    return rules && dockerignore_excludes(rules, relative);
+}
+
 /* ---- walking ---- */
 
 struct pending {
@@ -152,6 +159,8 @@ static bool hash_tree_entry(void *user, const char *path, const struct stat *sta
 {
     struct tree_hash *tree = user;
 
+    if (copy_sources_leave_out(tree->sources, path + tree->skip))
+        return true;
     return hash_entry(tree->sources, tree->hasher, path + tree->skip, path, stat, O_NOFOLLOW, error);
 }
 
@@ -167,7 +176,7 @@ static bool hash_source(const struct copy_sources *sources, struct copy_source *
         tree.skip = g_str_equal(source->path, ".") ? 0 : strlen(source->path) + 1;
         good = copy_walk(sources, source->path, G_MAXUINT, hash_tree_entry, &tree, error);
     } else {
-        g_autofree char *name = g_path_get_basename(source->path);
+        g_autofree char *name = source->parents ? g_strdup(source->parents) : g_path_get_basename(source->path);
 
         good = hash_entry(sources, hasher, name, source->path, &source->stat, 0, error);
     }
@@ -184,6 +193,8 @@ static bool hash_source(const struct copy_sources *sources, struct copy_source *
 static void source_free(struct copy_source *source)
 {
     g_free(source->path);
+    g_free(source->parents);
+    g_free(source->pivot);
     g_free(source->hash);
     g_free(source);
 }
@@ -194,9 +205,20 @@ static bool not_found(const struct copy_sources *sources, const char *path, GErr
                      sources->is_context ? "file not found in build context or excluded by .dockerignore: " : "", path);
 }
 
-static bool add_path(struct copy_sources *sources, const char *path, GError **error)
+static bool add_source(struct copy_sources *sources, struct copy_source *source, GError **error)
 {
-    g_autofree char *clean = go_clean_path(*path ? path : ".");
+    if (!sources->items)
+        sources->items = g_ptr_array_new_with_free_func((GDestroyNotify)source_free);
+    g_ptr_array_add(sources->items, source);
+    if (sources->items->len > COPY_SOURCES_MAX)
+        return error_set(error, TARE_ERROR_TOO_LARGE, "more than %d source files", COPY_SOURCES_MAX);
+    return source->hash || hash_source(sources, source, error);
+}
+
+/* pivot: with --parents, where the part of the path begins that the copy keeps; else NULL. */
+static bool add_path(struct copy_sources *sources, const char *path, const char *pivot, GError **error)
+{
+    g_autofree char *clean = go_clean_path(*path ? path : "."), *name = NULL;
     struct copy_source *source;
     g_autofd int fd = -1;
     struct stat stat;
@@ -205,33 +227,107 @@ static bool add_path(struct copy_sources *sources, const char *path, GError **er
         return error_set(error, TARE_ERROR_INVALID, "forbidden path outside the build context: %s ()", path);
     if (sources->excluded && g_hash_table_contains(sources->excluded, clean))
         return not_found(sources, path, error);
-    fd = root_open(sources->root_fd, clean, O_PATH, 0);
+    /* What a wildcard of --parents finds comes as it is. */
+    fd = root_open(sources->root_fd, clean, O_PATH | (pivot && !g_str_equal(clean, ".") ? O_NOFOLLOW : 0), 0);
     if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return not_found(sources, path, error);
     if (fd < 0 || fstat(fd, &stat) < 0)
         return error_set_errno(error, errno, "stat %s", path);
-    if (!sources->items)
-        sources->items = g_ptr_array_new_with_free_func((GDestroyNotify)source_free);
-    if (sources->items->len >= COPY_SOURCES_MAX)
-        return error_set(error, TARE_ERROR_TOO_LARGE, "more than %d source files", COPY_SOURCES_MAX);
+    name = g_path_get_basename(clean);
+    if (!S_ISDIR(stat.st_mode) && copy_sources_leave_out(sources, name)) {
+        sources->left_out = true;
+        return true;
+    }
     source = g_new0(struct copy_source, 1);
     source->root_fd = sources->root_fd;
-    source->path = g_steal_pointer(&clean);
     source->stat = stat;
-    g_ptr_array_add(sources->items, source);
-    return hash_source(sources, source, error);
+    if (pivot) {
+        gsize skip = g_str_equal(pivot, ".") ? 0 : strlen(pivot) + 1;
+
+        source->pivot = g_strdup(pivot);
+        source->parents = g_strdup(g_str_equal(clean, pivot) ? "." : clean + skip);
+    }
+    source->path = g_steal_pointer(&clean);
+    return add_source(sources, source, error);
+}
+
+bool copy_sources_add_file(struct copy_sources *sources, int root_fd, const char *path, const char *hash, GError **error)
+{
+    struct copy_source *source = g_new0(struct copy_source, 1);
+    struct copy_sources other = *sources;
+
+    source->root_fd = root_fd;
+    source->path = g_strdup(path);
+    source->hash = g_strdup(hash);
+    if (fstatat(root_fd, path, &source->stat, AT_SYMLINK_NOFOLLOW) < 0) {
+        source_free(source);
+        return error_set_errno(error, errno, "stat %s", path);
+    }
+    other.root_fd = root_fd;
+    if (!source->hash && !hash_source(&other, source, error)) {
+        source_free(source);
+        return false;
+    }
+    return add_source(sources, source, error);
 }
 
 struct wildcard {
     struct copy_sources *sources;
-    const char *pattern;
+    const char *pattern, *pivot;
+    char *matched; /* the directory that matched last: what is in it comes with it */
 };
 
 static bool add_matching(void *user, const char *path, const struct stat *stat, GError **error)
 {
     struct wildcard *wildcard = user;
 
-    return copy_match(wildcard->pattern, path) != 1 || add_path(wildcard->sources, path, error);
+    return copy_match(wildcard->pattern, path) != 1 || add_path(wildcard->sources, path, NULL, error);
+}
+
+static bool add_matching_parents(void *user, const char *path, const struct stat *stat, GError **error)
+{
+    struct wildcard *wildcard = user;
+    gsize skip = g_str_equal(wildcard->pivot, ".") ? 0 : strlen(wildcard->pivot) + 1, length;
+
+    length = wildcard->matched ? strlen(wildcard->matched) : 0;
+    if (length > 0 && strncmp(path, wildcard->matched, length) == 0 && path[length] == '/')
+        return true;
+    if (!copy_match_covers(wildcard->pattern, path + skip))
+        return true;
+    if (S_ISDIR(stat->st_mode)) {
+        g_free(wildcard->matched);
+        wildcard->matched = g_strdup(path);
+    }
+    return add_path(wildcard->sources, path, wildcard->pivot, error);
+}
+
+static const char *skip_root(const char *path)
+{
+    while (*path == '/' || g_str_has_prefix(path, "./"))
+        path += *path == '/' ? 1 : 2;
+    return path;
+}
+
+/* "a/./b/c": what stands before "/./" stays out of the copy's path. */
+static bool add_with_parents(struct copy_sources *sources, const char *text, GError **error)
+{
+    const char *mark = strstr(text, "/./");
+    g_autofree char *before = mark ? g_strndup(text, (gsize)(mark - text)) : g_strdup("");
+    g_autofree char *pivot = go_clean_path(*skip_root(before) ? skip_root(before) : ".");
+    g_autofree char *pattern = go_clean_path(skip_root(mark ? mark + 3 : text));
+    struct wildcard wildcard = { .sources = sources, .pattern = pattern, .pivot = pivot };
+    bool good;
+
+    if (g_str_has_prefix(pattern, "..") && (pattern[2] == '/' || !pattern[2]))
+        return error_set(error, TARE_ERROR_INVALID, "forbidden path outside the build context: %s ()", text);
+    if (!copy_has_wildcards(pattern) || g_str_equal(pattern, ".")) {
+        g_autofree char *path = g_build_filename(pivot, pattern, NULL);
+
+        return add_path(sources, path, pivot, error);
+    }
+    good = copy_walk(sources, pivot, G_MAXUINT, add_matching_parents, &wildcard, error);
+    g_free(wildcard.matched);
+    return good;
 }
 
 bool copy_sources_add(struct copy_sources *sources, const char *pattern, GError **error)
@@ -241,12 +337,14 @@ bool copy_sources_add(struct copy_sources *sources, const char *pattern, GError 
 
     if (sources->root_fd < 0)
         return error_set(error, TARE_ERROR_INVALID, "missing build context");
+    if (sources->parents)
+        return add_with_parents(sources, pattern, error);
     if (*pattern == '/')
         pattern++;
     if (g_str_has_prefix(pattern, "./"))
         pattern += 2;
     if (!copy_has_wildcards(pattern))
-        return add_path(sources, pattern, error);
+        return add_path(sources, pattern, NULL, error);
     for (const char *at = pattern; *at; at++)
         slashes += *at == '/';
     wildcard.pattern = pattern;

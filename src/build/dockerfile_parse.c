@@ -40,7 +40,7 @@ static const struct {
 
 struct arguments {
     GPtrArray *items;
-    bool is_json;
+    bool is_json, is_old_form;
     char escape;
 };
 
@@ -120,6 +120,7 @@ static bool append_pairs(struct arguments *out, const char *command, const char 
 
             return error_set(error, TARE_ERROR_INVALID, "%s must have two arguments", name);
         }
+        out->is_old_form = true;
         g_ptr_array_add(out->items, g_strndup(rest, (gsize)(end - rest)));
         g_ptr_array_add(out->items, g_strdup(skip_space(end)));
         return true;
@@ -282,25 +283,6 @@ static const char *take_flags(const char *rest, char escape, GPtrArray *flags)
     return rest;
 }
 
-/* A word that begins a here-document: [0-9]*<<-?NAME. */
-static bool has_heredoc_word(const char *text)
-{
-    const char *at = text;
-
-    while ((at = strstr(at, "<<"))) {
-        const char *start = at;
-
-        while (start > text && g_ascii_isdigit(start[-1]))
-            start--;
-        at += 2;
-        if (*at == '-')
-            at++;
-        if ((start == text || is_space(start[-1])) && (g_ascii_isalpha(*at) || *at == '"' || *at == '\'' || *at == '_'))
-            return true;
-    }
-    return false;
-}
-
 static bool parse_instruction(const char *text, char escape, unsigned depth, struct dockerfile_instruction **ret, GError **error)
 {
     g_autofree char *line = g_strstrip(g_strdup(text));
@@ -320,11 +302,13 @@ static bool parse_instruction(const char *text, char escape, unsigned depth, str
         return false;
     }
     instruction = g_new0(struct dockerfile_instruction, 1);
+    instruction->word = g_strndup(line, strlen(command));
     instruction->command = g_steal_pointer(&command);
     instruction->flags = take_items(flags);
     instruction->args = take_items(arguments.items);
     instruction->is_json = arguments.is_json;
-    instruction->has_heredoc = !arguments.is_json && has_heredoc_word(rest);
+    instruction->is_old_form = arguments.is_old_form;
+    instruction->heredocs = g_ptr_array_new_with_free_func((GDestroyNotify)heredoc_free);
     instruction->source = g_steal_pointer(&line);
     *ret = instruction;
     return true;
@@ -340,9 +324,12 @@ void dockerfile_instruction_free(struct dockerfile_instruction *instruction)
     if (!instruction)
         return;
     g_free(instruction->command);
+    g_free(instruction->word);
     g_free(instruction->source);
     g_strfreev(instruction->flags);
     g_strfreev(instruction->args);
+    g_strfreev(instruction->comments);
+    g_ptr_array_unref(instruction->heredocs);
     g_free(instruction);
 }
 
@@ -352,32 +339,77 @@ void dockerfile_free(struct dockerfile *dockerfile)
         return;
     g_ptr_array_unref(dockerfile->instructions);
     g_ptr_array_unref(dockerfile->warnings);
+    g_array_unref(dockerfile->empty_continuations);
+    g_free(dockerfile->check);
+    g_free(dockerfile->syntax);
     g_free(dockerfile);
+}
+
+static bool parse_lines(const GPtrArray *lines, struct dockerfile *dockerfile, struct dockerfile_lines *where, GError **error)
+{
+    for (guint i = 0; i < lines->len; i++) {
+        struct dockerfile_line *line = lines->pdata[i];
+        struct dockerfile_instruction *instruction;
+
+        *where = (struct dockerfile_lines){ line->line, line->end };
+        if (!dockerfile_parse_line(line->text, dockerfile->escape, &instruction, error))
+            return false;
+        instruction->line = line->line;
+        instruction->end = line->end;
+        instruction->comments = g_steal_pointer(&line->comments);
+        if (!instruction->is_json) {
+            g_ptr_array_unref(instruction->heredocs);
+            instruction->heredocs = g_steal_pointer(&line->heredocs);
+        }
+        g_ptr_array_add(dockerfile->instructions, instruction);
+    }
+    if (dockerfile->instructions->len > 0)
+        return true;
+    *where = (struct dockerfile_lines){ 0 };
+    return error_set(error, TARE_ERROR_INVALID, "file with no instructions");
+}
+
+bool dockerfile_parse_at(const char *text, size_t length, struct dockerfile **ret, struct dockerfile_lines *ret_lines,
+                         GError **error)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func((GDestroyNotify)dockerfile_line_free);
+    struct dockerfile *dockerfile = g_new0(struct dockerfile, 1);
+
+    dockerfile->instructions = g_ptr_array_new_with_free_func((GDestroyNotify)dockerfile_instruction_free);
+    dockerfile->warnings = g_ptr_array_new_with_free_func(g_free);
+    dockerfile->empty_continuations = g_array_new(FALSE, FALSE, sizeof(unsigned));
+    if (!dockerfile_lex(text, length, lines, dockerfile, ret_lines, error) || !parse_lines(lines, dockerfile, ret_lines, error)) {
+        dockerfile_free(dockerfile);
+        return false;
+    }
+    *ret = dockerfile;
+    return true;
 }
 
 bool dockerfile_parse(const char *text, size_t length, struct dockerfile **ret, GError **error)
 {
-    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func((GDestroyNotify)dockerfile_line_free);
-    g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(GPtrArray) instructions = g_ptr_array_new_with_free_func((GDestroyNotify)dockerfile_instruction_free);
-    char escape;
+    struct dockerfile_lines lines;
 
-    if (!dockerfile_lex(text, length, lines, warnings, &escape, error))
-        return false;
-    for (guint i = 0; i < lines->len; i++) {
-        const struct dockerfile_line *line = lines->pdata[i];
-        struct dockerfile_instruction *instruction;
+    return dockerfile_parse_at(text, length, ret, &lines, error);
+}
 
-        if (!dockerfile_parse_line(line->text, escape, &instruction, error))
-            return false;
-        instruction->line = line->line;
-        g_ptr_array_add(instructions, instruction);
+/* ---- for messages ---- */
+
+char *dockerfile_excerpt(const char *text, size_t length, const char *name, unsigned first, unsigned last)
+{
+    GString *out = g_string_new(NULL);
+    const char *at = text, *end = text + length;
+
+    g_string_append_printf(out, "%s:%u\n--------------------\n", name, first);
+    for (unsigned line = 1; at < end && line <= last + 2; line++) {
+        const char *feed = memchr(at, '\n', (size_t)(end - at));
+        size_t width = (size_t)((feed ? feed : end) - at);
+
+        if (line + 2 >= first)
+            g_string_append_printf(out, "%4u | %s %.*s\n", line, line >= first && line <= last ? ">>>" : "   ",
+                                   (int)MIN(width, 4096), at);
+        at = feed ? feed + 1 : end;
     }
-    if (instructions->len == 0)
-        return error_set(error, TARE_ERROR_INVALID, "file with no instructions");
-    *ret = g_new0(struct dockerfile, 1);
-    (*ret)->instructions = g_steal_pointer(&instructions);
-    (*ret)->warnings = g_steal_pointer(&warnings);
-    (*ret)->escape = escape;
-    return true;
+    g_string_append(out, "--------------------\n");
+    return g_string_free(out, FALSE);
 }

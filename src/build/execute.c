@@ -28,7 +28,7 @@ static bool commit_metadata(struct build *build, const char *comment, GError **e
 static bool workdir_layer(struct build *build, struct layer_info *ret, bool *ret_made, GError **error)
 {
     struct build_root root = { .fd = -1 };
-    struct copy_layer_options options = { .chmod = -1, .epoch = build->epoch, .cancel = build->cancel };
+    struct copy_layer_options options = { .epoch = build->epoch, .cancel = build->cancel };
     const char *path = json_get_string(build->state->metadata.config, "WorkingDir", "/");
     struct copy_layer *layer = NULL;
     struct layer_draft *draft = NULL;

@@ -4,13 +4,15 @@
 #include <string.h>
 
 #define EXPAND_DEPTH_MAX 64
-#define EXPAND_RESULT_MAX (1u << 20)
 
 struct expansion {
     const char *at;
     GHashTable *variables;
     char escape;
     unsigned depth;
+    bool keep_escapes; /* in a pattern, which has its own use for them */
+    bool plain_quotes; /* in a here-document */
+    GPtrArray *unset;  /* names without a value go here, or NULL */
 };
 
 /* What is being built: the result, and the same split into words at unquoted blanks. */
@@ -84,15 +86,30 @@ static char *take_name(struct expansion *in)
     return g_strndup(start, (gsize)(in->at - start));
 }
 
-/* The word after ${name- ${name:+ and so on, up to "}". */
-static char *take_operand(struct expansion *in, GError **error)
+static const char *value_of(const struct expansion *in, const char *name)
+{
+    const char *value = g_hash_table_lookup(in->variables, name);
+
+    if (!value && in->unset && !g_ptr_array_find_with_equal_func(in->unset, name, g_str_equal, NULL))
+        g_ptr_array_add(in->unset, g_strdup(name));
+    return value;
+}
+
+/* The word after ${name- ${name:+ and so on, up to stop. */
+static char *take_operand(struct expansion *in, char stop, bool is_pattern, GError **error)
 {
     struct result operand = { .text = g_string_new(NULL) };
     g_autoptr(GError) local = NULL;
+    bool kept = in->keep_escapes, good;
 
-    if (!expand_until(in, '}', &operand, &local)) {
+    in->keep_escapes = is_pattern;
+    good = expand_until(in, stop, &operand, &local);
+    in->keep_escapes = kept;
+    if (!good) {
         g_string_free(operand.text, TRUE);
-        if (!*in->at)
+        if (!*in->at && stop == '/')
+            error_set(error, TARE_ERROR_INVALID, "syntax error: missing '/' in ${}");
+        else if (!*in->at)
             error_set(error, TARE_ERROR_INVALID, "syntax error: missing '}'");
         else
             g_propagate_error(error, g_steal_pointer(&local));
@@ -122,31 +139,40 @@ static char *choose(const char *name, const char *value, char operator, bool nul
     }
 }
 
-static char *expand_braced(struct expansion *in, GError **error)
+/* ${name#pattern} ${name%%pattern}: at the operator. A name without a value has an empty one. */
+static char *expand_trimmed(struct expansion *in, const char *value, GError **error)
 {
-    g_autofree char *name = NULL, *operand = NULL;
-    const char *value;
-    bool null_counts = false;
+    char operator= * in->at++;
+    g_autofree char *operand = take_operand(in, '}', true, error);
+    char *trimmed;
+    bool greedy;
+
+    if (!operand)
+        return NULL;
+    greedy = operand[0] == operator;
+    return expand_trim(value ? value : "", operand + greedy, operator== '%', greedy, &trimmed, error) ? trimmed : NULL;
+}
+
+/* ${name/pattern/replacement}: at the first slash. */
+static char *expand_replaced(struct expansion *in, const char *value, GError **error)
+{
+    g_autofree char *pattern = NULL, *replacement = NULL;
+    char *replaced;
+    bool all = in->at[1] == '/';
+
+    in->at += 1 + all;
+    pattern = take_operand(in, '/', true, error);
+    replacement = pattern ? take_operand(in, '}', true, error) : NULL;
+    return replacement && expand_replace(value ? value : "", pattern, replacement, all, &replaced, error) ? replaced : NULL;
+}
+
+static char *expand_chosen(struct expansion *in, const char *name, const char *value, GError **error)
+{
+    bool null_counts = *in->at == ':';
+    g_autofree char *operand = NULL;
     char operator;
 
-    if (!*in->at) {
-        error_set(error, TARE_ERROR_INVALID, "syntax error: missing '}'");
-        return NULL;
-    }
-    if (strchr("{}:", *in->at)) {
-        error_set(error, TARE_ERROR_INVALID, "syntax error: bad substitution");
-        return NULL;
-    }
-    name = take_name(in);
-    value = g_hash_table_lookup(in->variables, name);
-    if (*in->at == '}') {
-        in->at++;
-        return g_strdup(value ? value : "");
-    }
-    if (*in->at == ':') {
-        null_counts = true;
-        in->at++;
-    }
+    in->at += null_counts;
     operator= * in->at;
     if (!operator|| !strchr("-+?", operator)) {
         if (null_counts && operator)
@@ -157,8 +183,37 @@ static char *expand_braced(struct expansion *in, GError **error)
         return NULL;
     }
     in->at++;
-    operand = take_operand(in, error);
+    operand = take_operand(in, '}', false, error);
     return operand ? choose(name, value, operator, null_counts, operand, error) : NULL;
+}
+
+static char *expand_braced(struct expansion *in, GError **error)
+{
+    g_autofree char *name = NULL;
+    const char *value;
+
+    if (!*in->at) {
+        error_set(error, TARE_ERROR_INVALID, "syntax error: missing '}'");
+        return NULL;
+    }
+    if (strchr("{}:", *in->at)) {
+        error_set(error, TARE_ERROR_INVALID, "syntax error: bad substitution");
+        return NULL;
+    }
+    name = take_name(in);
+    value = value_of(in, name);
+    switch (*in->at) {
+    case '}':
+        in->at++;
+        return g_strdup(value ? value : "");
+    case '#':
+    case '%':
+        return expand_trimmed(in, value, error);
+    case '/':
+        return expand_replaced(in, value, error);
+    default:
+        return expand_chosen(in, name, value, error);
+    }
 }
 
 /* At "$". */
@@ -183,7 +238,7 @@ static char *expand_dollar(struct expansion *in, GError **error)
     name = take_name(in);
     if (!*name)
         return g_strdup("$");
-    value = g_hash_table_lookup(in->variables, name);
+    value = value_of(in, name);
     return g_strdup(value ? value : "");
 }
 
@@ -214,6 +269,8 @@ static bool expand_double_quoted(struct expansion *in, struct result *out, GErro
             continue;
         }
         if (*in->at == in->escape) {
+            if (in->keep_escapes)
+                add_quoted(out, in->at, 1);
             if (!in->at[1]) {
                 in->at++;
                 continue;
@@ -253,11 +310,13 @@ static bool expand_until(struct expansion *in, char stop, struct result *out, GE
         }
         if (c == '$') {
             good = expand_variable(in, out, error);
-        } else if (c == '\'') {
+        } else if (c == '\'' && !in->plain_quotes) {
             good = expand_single_quoted(in, out, error);
-        } else if (c == '"') {
+        } else if (c == '"' && !in->plain_quotes) {
             good = expand_double_quoted(in, out, error);
         } else if (c == in->escape) {
+            if (in->keep_escapes)
+                add_quoted(out, in->at, 1);
             in->at++;
             if (*in->at) {
                 gsize length = character_length(in->at);
@@ -276,11 +335,10 @@ static bool expand_until(struct expansion *in, char stop, struct result *out, GE
     return true;
 }
 
-static bool expand_all(const char *word, GHashTable *variables, char escape, struct result *out, GError **error)
+static bool expand_all(struct expansion *in, const char *word, struct result *out, GError **error)
 {
-    struct expansion in = { .at = word, .variables = variables, .escape = escape };
-
-    if (!expand_until(&in, '\0', out, error)) {
+    in->at = word;
+    if (!expand_until(in, '\0', out, error)) {
         g_autofree char *quoted = go_quote(word);
 
         g_prefix_error(error, "failed to process %s: ", quoted);
@@ -289,12 +347,33 @@ static bool expand_all(const char *word, GHashTable *variables, char escape, str
     return true;
 }
 
-char *expand_word(const char *word, GHashTable *variables, char escape, GError **error)
+static char *expand_to_text(struct expansion *in, const char *word, GError **error)
 {
     struct result out = { .text = g_string_new(NULL) };
-    bool good = expand_all(word, variables, escape, &out, error);
+    bool good = expand_all(in, word, &out, error);
 
     return g_string_free(out.text, !good);
+}
+
+char *expand_word(const char *word, GHashTable *variables, char escape, GError **error)
+{
+    struct expansion in = { .variables = variables, .escape = escape };
+
+    return expand_to_text(&in, word, error);
+}
+
+char *expand_text(const char *text, GHashTable *variables, GError **error)
+{
+    struct expansion in = { .variables = variables, .escape = '\\', .plain_quotes = true };
+
+    return expand_to_text(&in, text, error);
+}
+
+void expand_find_unset(const char *word, GHashTable *variables, char escape, GPtrArray *unset)
+{
+    struct expansion in = { .variables = variables, .escape = escape, .unset = unset };
+
+    g_free(expand_to_text(&in, word, NULL));
 }
 
 char **expand_words(const char *word, GHashTable *variables, char escape, GError **error)
@@ -302,7 +381,8 @@ char **expand_words(const char *word, GHashTable *variables, char escape, GError
     struct result out = { .text = g_string_new(NULL),
                           .word = g_string_new(NULL),
                           .words = g_ptr_array_new_with_free_func(g_free) };
-    bool good = expand_all(word, variables, escape, &out, error);
+    struct expansion in = { .variables = variables, .escape = escape };
+    bool good = expand_all(&in, word, &out, error);
 
     end_word(&out);
     g_string_free(out.text, TRUE);

@@ -12,28 +12,30 @@ static bool check_names(const struct dockerfile_instruction *from, struct build_
 static bool check_expose(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
 static bool check_volume(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
 static bool check_shell(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
+static bool check_copy(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
+static bool check_run(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
 
 enum arity { ANY, ONE, ONE_OR_MORE, TWO_OR_MORE };
 
 static const struct {
     const char *name;
     enum arity arity;
-    const char *flags; /* names between blanks */
+    const char *flags; /* names between blanks; "?" before one that needs no value, "*" before one that may come again */
     bool (*check)(const struct dockerfile_instruction *from, struct build_step *step, GError **error);
 } kinds[STEP_N_KINDS] = {
-    [STEP_ADD] = { "ADD", TWO_OR_MORE, " chown chmod " },
+    [STEP_ADD] = { "ADD", TWO_OR_MORE, " chown chmod checksum ?link ?keep-git-dir ?unpack *exclude ", check_copy },
     [STEP_ARG] = { "ARG", ONE_OR_MORE, "", check_names },
     [STEP_CMD] = { "CMD", ANY, "" },
-    [STEP_COPY] = { "COPY", TWO_OR_MORE, " chown from chmod " },
+    [STEP_COPY] = { "COPY", TWO_OR_MORE, " chown from chmod ?link ?parents *exclude ", check_copy },
     [STEP_ENTRYPOINT] = { "ENTRYPOINT", ANY, "" },
     [STEP_ENV] = { "ENV", ONE_OR_MORE, "", check_names },
     [STEP_EXPOSE] = { "EXPOSE", ONE_OR_MORE, "", check_expose },
     [STEP_FROM] = { "FROM", ANY, " platform ", check_from },
-    [STEP_HEALTHCHECK] = { "HEALTHCHECK", ONE_OR_MORE, " interval timeout start-period retries ", check_health },
+    [STEP_HEALTHCHECK] = { "HEALTHCHECK", ONE_OR_MORE, " interval timeout start-period start-interval retries ", check_health },
     [STEP_LABEL] = { "LABEL", ONE_OR_MORE, "", check_names },
     [STEP_MAINTAINER] = { "MAINTAINER", ONE, "" },
     [STEP_ONBUILD] = { "ONBUILD", ONE_OR_MORE, "", check_onbuild },
-    [STEP_RUN] = { "RUN", ANY, " mount network security " },
+    [STEP_RUN] = { "RUN", ANY, " *mount network security *device ", check_run },
     [STEP_SHELL] = { "SHELL", ONE_OR_MORE, "", check_shell },
     [STEP_STOPSIGNAL] = { "STOPSIGNAL", ONE, "" },
     [STEP_USER] = { "USER", ONE, "" },
@@ -56,7 +58,14 @@ void build_step_free(struct build_step *step)
     g_free(step->chmod);
     g_free(step->from);
     g_free(step->platform);
-    g_free(step->buildkit_flag);
+    g_free(step->checksum);
+    g_free(step->network);
+    g_free(step->security);
+    g_strfreev(step->excludes);
+    g_strfreev(step->mounts);
+    g_ptr_array_unref(step->heredocs);
+    if (step->run_mounts)
+        g_ptr_array_unref(step->run_mounts);
     json_decref(step->health);
     g_free(step);
 }
@@ -90,6 +99,29 @@ static const char *flag_value(char **flags, const char *name)
     return NULL;
 }
 
+/* '=' where it needs a value, '?' where it does not, '*' where it may come several times, 0 for a flag that is not known. */
+static char flag_form(const char *known, const char *name)
+{
+    static const char forms[] = { ' ', '?', '*' };
+
+    for (size_t i = 0; *name && !strchr(name, ' ') && i < sizeof forms; i++) {
+        g_autofree char *needle = g_strdup_printf("%c%s ", forms[i], name);
+
+        if (strstr(known, needle))
+            return forms[i] == ' ' ? '=' : forms[i];
+    }
+    return '\0';
+}
+
+static bool check_switch(const char *name, const char *value, GError **error)
+{
+    if (!*value)
+        return error_set(error, TARE_ERROR_INVALID, "Missing a value on flag: %s", name);
+    if (g_ascii_strcasecmp(value, "true") != 0 && g_ascii_strcasecmp(value, "false") != 0)
+        return error_set(error, TARE_ERROR_INVALID, "Expecting boolean value for flag %s, not: %s", name, value);
+    return true;
+}
+
 static bool check_flags(char **flags, const char *known, GError **error)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -97,18 +129,44 @@ static bool check_flags(char **flags, const char *known, GError **error)
     for (; *flags; flags++) {
         const char *equals = strchr(*flags, '=');
         char *name = equals ? g_strndup(*flags + 2, (gsize)(equals - *flags - 2)) : g_strdup(*flags + 2);
-        g_autofree char *needle = g_strdup_printf(" %s ", name);
         bool duplicate = g_hash_table_contains(seen, name);
+        char form = flag_form(known, name);
 
         g_hash_table_add(seen, name);
-        if (strchr(name, ' ') || !*name || !strstr(known, needle))
+        if (!form)
             return error_set(error, TARE_ERROR_INVALID, "Unknown flag: %s", name);
-        if (duplicate && !g_str_equal(name, "mount"))
+        if (duplicate && form != '*')
             return error_set(error, TARE_ERROR_INVALID, "Duplicate flag specified: %s", name);
-        if (!equals)
+        if (!equals && form != '?')
             return error_set(error, TARE_ERROR_INVALID, "Missing a value on flag: %s", name);
+        if (equals && form == '?' && !check_switch(name, equals + 1, error))
+            return false;
     }
     return true;
+}
+
+/* 1, 0, or -1 where it was not given. */
+static int flag_switch(char **flags, const char *name)
+{
+    const char *value = flag_value(flags, name);
+
+    for (; !value && *flags; flags++)
+        if (g_str_equal(*flags + 2, name))
+            return 1;
+    return value ? g_ascii_strcasecmp(value, "true") == 0 : -1;
+}
+
+static char **flag_values(char **flags, const char *name)
+{
+    g_autoptr(GPtrArray) values = g_ptr_array_new();
+
+    for (; *flags; flags++)
+        if (g_str_has_prefix(*flags + 2, name) && (*flags)[2 + strlen(name)] == '=')
+            g_ptr_array_add(values, g_strdup(*flags + 2 + strlen(name) + 1));
+    if (values->len == 0)
+        return NULL;
+    g_ptr_array_add(values, NULL);
+    return (char **)g_ptr_array_free(g_steal_pointer(&values), FALSE);
 }
 
 static void take_flags(char **flags, struct build_step *step)
@@ -117,8 +175,15 @@ static void take_flags(char **flags, struct build_step *step)
     step->chmod = g_strdup(flag_value(flags, "chmod"));
     step->from = g_strdup(flag_value(flags, "from"));
     step->platform = g_strdup(flag_value(flags, "platform"));
-    if (step->kind == STEP_RUN && flags[0])
-        step->buildkit_flag = g_strndup(flags[0] + 2, strcspn(flags[0] + 2, "="));
+    step->checksum = g_strdup(flag_value(flags, "checksum"));
+    step->network = g_strdup(flag_value(flags, "network"));
+    step->security = g_strdup(flag_value(flags, "security"));
+    step->excludes = flag_values(flags, "exclude");
+    step->mounts = flag_values(flags, "mount");
+    step->link = flag_switch(flags, "link") == 1;
+    step->parents = flag_switch(flags, "parents") == 1;
+    step->keep_git_dir = flag_switch(flags, "keep-git-dir") == 1;
+    step->unpack = flag_switch(flags, "unpack");
 }
 
 /* ---- what is particular to a kind ---- */
@@ -149,6 +214,19 @@ static bool check_from(const struct dockerfile_instruction *from, struct build_s
     return true;
 }
 
+/* The trigger with its here-documents after it, as they stood in the file. */
+static char *trigger_text(const char *rest, const GPtrArray *heredocs)
+{
+    GString *text = g_string_new(rest);
+
+    for (guint i = 0; i < heredocs->len; i++) {
+        const struct dockerfile_heredoc *heredoc = heredocs->pdata[i];
+
+        g_string_append_printf(text, "\n%s%s", heredoc->content, heredoc->name);
+    }
+    return g_string_free(text, FALSE);
+}
+
 static bool check_onbuild(const struct dockerfile_instruction *from, struct build_step *step, GError **error)
 {
     const char *rest = from->source + strlen("ONBUILD");
@@ -164,7 +242,46 @@ static bool check_onbuild(const struct dockerfile_instruction *from, struct buil
         rest++;
     g_strfreev(step->args);
     step->args = g_new0(char *, 2);
-    step->args[0] = g_strdup(rest);
+    step->args[0] = trigger_text(rest, from->heredocs);
+    return true;
+}
+
+static bool check_copy(const struct dockerfile_instruction *from, struct build_step *step, GError **error)
+{
+    const char *dest = from->args[g_strv_length(from->args) - 1];
+
+    if (heredoc_find(from->heredocs, dest))
+        return error_set(error, TARE_ERROR_INVALID, "%s cannot accept a heredoc as a destination",
+                         step->kind == STEP_COPY ? "COPY" : "ADD");
+    return true;
+}
+
+static bool is_one_of(const char *text, const char *const *words)
+{
+    for (; *words; words++)
+        if (g_str_equal(text, *words))
+            return true;
+    return false;
+}
+
+static bool check_run(const struct dockerfile_instruction *from, struct build_step *step, GError **error)
+{
+    static const char *const networks[] = { "default", "none", "host", NULL };
+    static const char *const securities[] = { "sandbox", "insecure", NULL };
+    const char *network = flag_value(from->flags, "network"), *security = flag_value(from->flags, "security");
+    g_auto(GStrv) mounts = flag_values(from->flags, "mount"), devices = flag_values(from->flags, "device");
+
+    if (network && !is_one_of(network, networks))
+        return error_set(error, TARE_ERROR_INVALID, "invalid network mode \"%s\"", network);
+    if (security && !is_one_of(security, securities))
+        return error_set(error, TARE_ERROR_INVALID, "security \"%s\" is not valid", security);
+    if (devices)
+        return error_set(error, TARE_ERROR_INVALID,
+                         "RUN --device=%s: devices of the host are not given to builds by this engine; use run --device",
+                         devices[0]);
+    for (char **mount = mounts; mount && *mount; mount++)
+        if (!run_mount_parse(*mount, NULL, '\\', NULL, error))
+            return false;
     return true;
 }
 
@@ -230,6 +347,7 @@ static bool check_health(const struct dockerfile_instruction *from, struct build
     return health_duration(from->flags, "interval", step->health, "Interval", error) &&
            health_duration(from->flags, "timeout", step->health, "Timeout", error) &&
            health_duration(from->flags, "start-period", step->health, "StartPeriod", error) &&
+           health_duration(from->flags, "start-interval", step->health, "StartInterval", error) &&
            health_retries(from->flags, step->health, error);
 }
 
@@ -304,6 +422,19 @@ static bool check_instruction(const struct dockerfile_instruction *from, struct 
     return !kinds[step->kind].check || kinds[step->kind].check(from, step, error);
 }
 
+/* The line as it is shown; of a here-document its beginning. */
+static char *source_text(const struct dockerfile_instruction *instruction)
+{
+    GString *text = g_string_new(instruction->source);
+
+    for (guint i = 0; i < instruction->heredocs->len; i++) {
+        g_autofree char *summary = heredoc_summary(instruction->heredocs->pdata[i]);
+
+        g_string_append_printf(text, " (%s)", summary);
+    }
+    return g_string_free(text, FALSE);
+}
+
 bool build_step_new(const struct dockerfile_instruction *instruction, struct build_step **ret, GError **error)
 {
     g_autofree char *name = g_ascii_strup(instruction->command, -1);
@@ -315,9 +446,12 @@ bool build_step_new(const struct dockerfile_instruction *instruction, struct bui
     if (kind == STEP_N_KINDS)
         return error_set(error, TARE_ERROR_INVALID, "unknown instruction: %s", name);
     step = g_new0(struct build_step, 1);
+    step->unpack = -1;
     step->kind = (enum step_kind)kind;
     step->line = instruction->line;
-    step->source = g_strdup(instruction->source);
+    step->end = instruction->end;
+    step->source = source_text(instruction);
+    step->heredocs = heredocs_copy(instruction->heredocs);
     step->args = g_strdupv(instruction->args);
     step->is_json = instruction->is_json;
     if (!check_instruction(instruction, step, error)) {
@@ -391,6 +525,55 @@ static bool expand_args(struct build_step *step, GHashTable *variables, char esc
     return true;
 }
 
+static bool expand_list(char **list, GHashTable *variables, char escape, GError **error)
+{
+    for (; list && *list; list++)
+        if (!expand_in_place(list, variables, escape, error))
+            return false;
+    return true;
+}
+
+static bool expand_heredocs(struct build_step *step, GHashTable *variables, GError **error)
+{
+    for (guint i = 0; i < step->heredocs->len; i++) {
+        struct dockerfile_heredoc *heredoc = step->heredocs->pdata[i];
+        char *content;
+
+        if (!heredoc->is_expanded)
+            continue;
+        content = expand_text(heredoc->content, variables, error);
+        if (!content)
+            return false;
+        g_free(heredoc->content);
+        heredoc->content = content;
+    }
+    return true;
+}
+
+/* The words of COPY and ADD but for those of here-documents. */
+static bool expand_copy(struct build_step *step, GHashTable *variables, char escape, GError **error)
+{
+    for (char **arg = step->args; *arg; arg++)
+        if (!heredoc_find(step->heredocs, *arg) && !expand_in_place(arg, variables, escape, error))
+            return false;
+    return expand_heredocs(step, variables, error) && expand_in_place(&step->chown, variables, escape, error) &&
+           expand_in_place(&step->chmod, variables, escape, error) &&
+           expand_in_place(&step->checksum, variables, escape, error) && expand_list(step->excludes, variables, escape, error);
+}
+
+static bool expand_mounts(struct build_step *step, GHashTable *variables, char escape, GError **error)
+{
+    step->run_mounts = g_ptr_array_new_with_free_func((GDestroyNotify)run_mount_free);
+    for (char **text = step->mounts; text && *text; text++) {
+        struct run_mount *mount;
+
+        if (!run_mount_parse(*text, variables, escape, &mount, error))
+            return false;
+        g_ptr_array_add(step->run_mounts, mount);
+    }
+    return true;
+}
+
 static bool expand_by_kind(struct build_step *step, GHashTable *variables, char escape, GError **error)
 {
     switch (step->kind) {
@@ -400,41 +583,46 @@ static bool expand_by_kind(struct build_step *step, GHashTable *variables, char 
         return expand_args(step, variables, escape, error);
     case STEP_ADD:
     case STEP_COPY:
-        if (!expand_in_place(&step->chown, variables, escape, error))
-            return false;
-        break;
+        return expand_copy(step, variables, escape, error);
+    case STEP_RUN:
+        return expand_mounts(step, variables, escape, error);
     case STEP_ENV:
     case STEP_LABEL:
     case STEP_STOPSIGNAL:
     case STEP_USER:
     case STEP_VOLUME:
     case STEP_WORKDIR:
-        break;
+        return expand_list(step->args, variables, escape, error);
     default:
         return true;
     }
-    for (char **arg = step->args; *arg; arg++)
-        if (!expand_in_place(arg, variables, escape, error))
-            return false;
-    return true;
 }
 
-bool build_step_expand(const struct build_step *step, GHashTable *variables, char escape, struct build_step **ret, GError **error)
+static struct build_step *step_copy_of(const struct build_step *step)
 {
-    struct build_step *copy = g_new0(struct build_step, 1);
+    struct build_step *copy = g_memdup2(step, sizeof *step);
 
-    copy->kind = step->kind;
-    copy->line = step->line;
-    copy->is_json = step->is_json;
-    copy->literal = step->literal;
     copy->source = g_strdup(step->source);
     copy->args = g_strdupv(step->args);
     copy->chown = g_strdup(step->chown);
     copy->chmod = g_strdup(step->chmod);
     copy->from = g_strdup(step->from);
     copy->platform = g_strdup(step->platform);
-    copy->buildkit_flag = g_strdup(step->buildkit_flag);
+    copy->checksum = g_strdup(step->checksum);
+    copy->network = g_strdup(step->network);
+    copy->security = g_strdup(step->security);
+    copy->excludes = g_strdupv(step->excludes);
+    copy->mounts = g_strdupv(step->mounts);
     copy->health = json_incref(step->health);
+    copy->heredocs = heredocs_copy(step->heredocs);
+    copy->run_mounts = NULL;
+    return copy;
+}
+
+bool build_step_expand(const struct build_step *step, GHashTable *variables, char escape, struct build_step **ret, GError **error)
+{
+    struct build_step *copy = step_copy_of(step);
+
     if (!step->literal && !expand_by_kind(copy, variables, escape, error)) {
         build_step_free(copy);
         return false;
@@ -472,23 +660,15 @@ static bool add_step(struct build_plan *plan, struct build_step *step, GError **
 
 static bool add_instructions(struct build_plan *plan, const GPtrArray *instructions, GError **error)
 {
-    const struct dockerfile_instruction *before = NULL;
-
     for (guint i = 0; i < instructions->len; i++) {
         const struct dockerfile_instruction *instruction = instructions->pdata[i];
         g_autoptr(GError) local = NULL;
         struct build_step *step;
 
-        if (!build_step_new(instruction, &step, &local)) {
-            /* What looks like an unknown instruction is the text of a here-document, most of the time. */
-            if (before && before->has_heredoc && g_str_has_prefix(local->message, "unknown instruction"))
-                return error_set(error, TARE_ERROR_INVALID,
-                                 "dockerfile parse error line %u: here-documents (<<) are not supported yet", before->line);
+        if (!build_step_new(instruction, &step, &local))
             return error_set(error, TARE_ERROR_INVALID, "dockerfile parse error line %u: %s", instruction->line, local->message);
-        }
         if (!add_step(plan, step, error))
             return false;
-        before = instruction;
     }
     if (plan->stages->len == 0)
         return error_set(error, TARE_ERROR_INVALID, "no build stage in current context");
@@ -547,6 +727,8 @@ void build_plan_add_labels(struct build_plan *plan, const json_t *labels)
         name = names->pdata[i];
         step->kind = STEP_LABEL;
         step->literal = true;
+        step->unpack = -1;
+        step->heredocs = heredocs_copy(NULL);
         step->args = g_new0(char *, 3);
         step->args[0] = g_strdup(name);
         step->args[1] = g_strdup(json_get_string(labels, name, ""));

@@ -12,9 +12,10 @@
 
 struct run_step {
     struct build *build;
-    json_t *cmd;       /* with the shell */
-    json_t *saved_cmd; /* what history and cache have: the same after "|2 a=1 b=2" where args count */
-    char **args;       /* "k=v" of the build args */
+    const struct build_step *step; /* expanded */
+    json_t *cmd;                   /* with the shell */
+    json_t *saved_cmd;             /* what history and cache have: the same after "|2 a=1 b=2" where args count */
+    char **args;                   /* "k=v" of the build args */
     char *id;
 };
 
@@ -42,12 +43,16 @@ static json_t *saved_command(const struct build *build, char **args, const json_
     return json_incref(saved);
 }
 
-static json_t *host_config(const struct build *build)
+static json_t *host_config(const struct run_step *run)
 {
-    const struct build_request *request = build->request;
+    const struct build_request *request = run->build->request;
     json_t *host = request->container_limits ? json_deep_copy(request->container_limits) : json_object();
     const char *mode = request->network_mode;
 
+    if (run->step->network && !g_str_equal(run->step->network, "default"))
+        mode = run->step->network;
+    if (run->step->security && g_str_equal(run->step->security, "insecure"))
+        json_object_set_new(host, "Privileged", json_true());
     json_object_set_new(host, "NetworkMode", json_string(!mode || !*mode || g_str_equal(mode, "default") ? "bridge" : mode));
     json_object_set_new(host, "LogConfig", json_pack("{s:s}", "Type", "none"));
     return host;
@@ -69,7 +74,7 @@ static json_t *create_body(const struct run_step *run)
     json_object_set_new(body, "Entrypoint", json_pack("[s]", ""));
     json_object_set_new(body, "Healthcheck", json_pack("{s:[s]}", "Test", "NONE"));
     json_object_set_new(body, "Image", json_string(build_parent_id(run->build)));
-    json_object_set_new(body, "HostConfig", host_config(run->build));
+    json_object_set_new(body, "HostConfig", host_config(run));
     return body;
 }
 
@@ -258,20 +263,51 @@ static bool run_step(struct run_step *run, GError **error)
     return run_uncached(run, error) && cache_store(run->build, parent, key, error);
 }
 
+/* What more than the default a step may do is for the one who builds to allow, not for the Dockerfile. */
+static bool check_entitlements(const struct run_step *run, GError **error)
+{
+    const struct build_request *request = run->build->request;
+    const char *const none[] = { NULL };
+    const char *const *allowed = request->entitlements ? request->entitlements : none;
+    bool host = run->step->network && g_str_equal(run->step->network, "host");
+    bool insecure = run->step->security && g_str_equal(run->step->security, "insecure");
+
+    if (host && g_strcmp0(request->network_mode, "host") != 0 && !g_strv_contains(allowed, "network.host"))
+        return error_set(error, TARE_ERROR_INVALID,
+                         "RUN --network=host: network.host is not allowed; --allow network.host or --network host allows it");
+    if (insecure && !g_strv_contains(allowed, "security.insecure"))
+        return error_set(error, TARE_ERROR_INVALID,
+                         "RUN --security=insecure: security.insecure is not allowed; --allow security.insecure allows it");
+    return true;
+}
+
+static json_t *step_words(const struct run_step *run)
+{
+    const struct build_step *step = run->step;
+    struct build_step plain = *step;
+    char *script[] = { NULL, NULL };
+    json_t *words;
+
+    if (step->heredocs->len > 0 && step->args[0]) {
+        script[0] = heredoc_script(step->args[0], step->heredocs);
+        plain.args = script;
+    }
+    words = metadata_command_line(run->build->state->metadata.config, &plain);
+    g_free(script[0]);
+    return words;
+}
+
 bool step_run(struct build *build, const struct build_step *step, GError **error)
 {
-    const json_t *config = build->state->metadata.config;
-    struct run_step run = { .build = build };
+    struct run_step run = { .build = build, .step = step };
     bool good;
 
-    if (step->buildkit_flag)
-        return error_set(
-            error, TARE_ERROR_INVALID,
-            "the --%s option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with "
-            "BuildKit enabled",
-            step->buildkit_flag);
-    run.cmd = metadata_command_line(config, step);
-    run.args = build_args_env(build->state->metadata.args, json_get_array(config, "Env"));
+    if (!check_entitlements(&run, error))
+        return false;
+    if (step->mounts)
+        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "RUN --mount is not supported yet by this engine");
+    run.cmd = step_words(&run);
+    run.args = build_args_env(build->state->metadata.args, json_get_array(build->state->metadata.config, "Env"));
     run.saved_cmd = saved_command(build, run.args, run.cmd);
     good = run_step(&run, error);
     json_decref(run.cmd);

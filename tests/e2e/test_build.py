@@ -274,7 +274,7 @@ REFUSALS = [
     "FROM bb:1\nCOPY --chown=1 --chown=2 a b\n", "FROM bb:1\nCOPY --chown a b\n",
     # these fail in a step
     "FROM bb:1\nEXPOSE foo\n", "FROM bb:1\nEXPOSE 80/foo\n", "FROM bb:1\nSTOPSIGNAL FOO\n", "ARG x\nFROM ${x}\n", "FROM scratch\n",
-    "FROM bb:1 AS a\nFROM bb:1 AS a\n", "FROM bb:1\nENV a=${x\n", "FROM bb:1\nENV a=${x?err}\n", "FROM bb:1\nENV a=\"x\n", "FROM bb:1\nRUN --mount=type=cache,target=/x a\n",
+    "FROM bb:1 AS a\nFROM bb:1 AS a\n", "FROM bb:1\nENV a=${x\n", "FROM bb:1\nENV a=${x?err}\n", "FROM bb:1\nENV a=\"x\n", 
     "FROM --platform=foo/bar/baz/x bb:1\n", "FROM bb:1\nRUN []\n", "FROM bb:1\nRUN exit 3\n", "FROM bb:1\nRUN nosuch\n", "FROM bb:1\nUSER foo\nRUN true\n",
     "FROM bb:1\nCOPY opt/x /\n", "FROM bb:1\nCOPY ../a /\n", "FROM bb:1\nCOPY x nosuch /\n", "FROM bb:1\nCOPY x y /foo\n", "FROM bb:1\nCOPY z* /\n", "FROM bb:1\nCOPY [ /\n",
     "FROM bb:1\nCOPY http://x/y /\n", "FROM bb:1\nCOPY --chown=nouser x /\n", "FROM bb:1\nCOPY --chown=1:nogrp x /\n", "FROM bb:1\nCOPY --chown=a:b:c x /\n",

@@ -157,45 +157,48 @@ static char *copy(struct fixture *fixture, const struct copy_layer_options *give
 
 static const struct {
     const char *sources[3], *dest, *expected;
-    int chmod;
+    const char *chmod;
     uid_t owner;
 } cases[] = {
-    { { "plain" }, "/new", "new 100640 0:0 100one\n", -1 },
-    { { "/plain" }, "/a/b/", "a 40755 0:0 77\na/b 40755 0:0 77\na/b/plain 100640 0:0 100one\n", -1 },
-    { { "plain" }, "/etc", "etc/plain 100640 0:0 100one\n", -1 },
-    { { "plain" }, "/", "plain 100640 0:0 100one\n", -1 },
-    { { "suid" }, "/s", "s 100755 0:0 101two!\n", -1 },
-    { { "suid" }, "/o/s", "o 40755 5:5 77\no/s 100755 5:5 101two!\n", -1, 5 },
-    { { "plain" }, "/s", "s 100604 0:0 100one\n", 0604 },
-    { { "plain" }, "/lib/x", "usr/lib/x 100640 0:0 100one\n", -1 },
-    { { "plain" }, "/lib", "usr/lib/plain 100640 0:0 100one\n", -1 },
-    { { "plain" }, "/dangling", "usr/nowhere 40755 0:0 77\nusr/nowhere/x 100640 0:0 100one\n", -1 },
-    { { "plain" }, "/../../x", "x 100640 0:0 100one\n", -1 },
-    { { "tof" }, "/t/", "t 40755 0:0 77\nt/tof 100600 0:0 103abc\n", -1 },
-    { { "d/sub/../f" }, "/t/", "t 40755 0:0 77\nt/f 100600 0:0 103abc\n", -1 },
+    { { "plain" }, "/new", "new 100640 0:0 100one\n", NULL },
+    { { "/plain" }, "/a/b/", "a 40755 0:0 77\na/b 40755 0:0 77\na/b/plain 100640 0:0 100one\n", NULL },
+    { { "plain" }, "/etc", "etc/plain 100640 0:0 100one\n", NULL },
+    { { "plain" }, "/", "plain 100640 0:0 100one\n", NULL },
+    { { "suid" }, "/s", "s 100755 0:0 101two!\n", NULL },
+    { { "suid" }, "/o/s", "o 40755 5:5 77\no/s 100755 5:5 101two!\n", NULL, 5 },
+    { { "plain" }, "/s", "s 100604 0:0 100one\n", "0604" },
+    { { "plain" }, "/lib/x", "usr/lib/x 100640 0:0 100one\n", NULL },
+    { { "plain" }, "/lib", "usr/lib/plain 100640 0:0 100one\n", NULL },
+    { { "plain" }, "/dangling", "usr/nowhere 40755 0:0 77\nusr/nowhere/x 100640 0:0 100one\n", NULL },
+    { { "plain" }, "/../../x", "x 100640 0:0 100one\n", NULL },
+    { { "tof" }, "/t/", "t 40755 0:0 77\nt/tof 100600 0:0 103abc\n", NULL },
+    { { "d/sub/../f" }, "/t/", "t 40755 0:0 77\nt/f 100600 0:0 103abc\n", NULL },
     { { "d" },
       "/two",
       "two 40755 0:0 77\ntwo/f 100600 0:0 103abc\ntwo/h1 100644 0:0 104hh\ntwo/link 120777 0:0 105 -> f\ntwo/sub 42700 0:0 106\n"
       "two/sub/h2 0 0:0 104 ==two/h1\n",
-      -1 },
+      NULL },
     { { "d" },
       "/etc/",
       "etc/f 100600 0:0 103abc\netc/h1 100644 0:0 104hh\netc/link 120777 0:0 105 -> f\netc/sub 42700 0:0 106\netc/sub/h2 0 0:0 "
       "104 ==etc/h1\n",
-      -1 },
+      NULL },
     { { "p*", "[sx]*" },
       "/w/",
       "w 40755 0:0 77\nw/plain 100640 0:0 100one\nw/suid 100755 0:0 101two!\nw/x1 100644 0:0 102=\n",
-      -1 },
-    { { "d/h*" }, "/w/", "w 40755 0:0 77\nw/h1 100644 0:0 104hh\n", -1 },
-    { { "nosuch" }, "/", "file not found in build context or excluded by .dockerignore: stat nosuch: file does not exist", -1 },
-    { { "plain/x" }, "/", "file not found in build context or excluded by .dockerignore: stat plain/x: file does not exist", -1 },
-    { { "out" }, "/", "file not found in build context or excluded by .dockerignore: stat out: file does not exist", -1 },
-    { { "../a" }, "/", "forbidden path outside the build context: ../a ()", -1 },
-    { { "/../a" }, "/", "forbidden path outside the build context: ../a ()", -1 },
-    { { "plain" }, "/etc/passwd/", "mkdir /etc/passwd: not a directory", -1 },
-    { { "d" }, "/etc/passwd", "mkdir /etc/passwd: not a directory", -1 },
-    { { "plain" }, "/loop/x", "lstat /loop: too many levels of symbolic links", -1 },
+      NULL },
+    { { "d/h*" }, "/w/", "w 40755 0:0 77\nw/h1 100644 0:0 104hh\n", NULL },
+    { { "nosuch" }, "/", "file not found in build context or excluded by .dockerignore: stat nosuch: file does not exist", NULL },
+    { { "plain/x" },
+      "/",
+      "file not found in build context or excluded by .dockerignore: stat plain/x: file does not exist",
+      NULL },
+    { { "out" }, "/", "file not found in build context or excluded by .dockerignore: stat out: file does not exist", NULL },
+    { { "../a" }, "/", "forbidden path outside the build context: ../a ()", NULL },
+    { { "/../a" }, "/", "forbidden path outside the build context: ../a ()", NULL },
+    { { "plain" }, "/etc/passwd/", "mkdir /etc/passwd: not a directory", NULL },
+    { { "d" }, "/etc/passwd", "mkdir /etc/passwd: not a directory", NULL },
+    { { "plain" }, "/loop/x", "lstat /loop: too many levels of symbolic links", NULL },
 };
 
 static void test_cases(void **state)
@@ -275,7 +278,7 @@ static void test_owners(void **state)
 static void test_made_directory(void **state)
 {
     const struct fixture *fixture = *state;
-    struct copy_layer_options options = { .target_fd = fixture->image, .chmod = -1 };
+    struct copy_layer_options options = { .target_fd = fixture->image };
     struct copy_layer *layer = copy_layer_new(&options);
     bool made;
 

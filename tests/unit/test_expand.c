@@ -14,6 +14,8 @@ static GHashTable *variables(void)
     g_hash_table_insert(table, (char *)"x", (char *)"val");
     g_hash_table_insert(table, (char *)"empty", (char *)"");
     g_hash_table_insert(table, (char *)"ports", (char *)"80 443/udp");
+    g_hash_table_insert(table, (char *)"path", (char *)"a/b/c.tar.gz");
+    g_hash_table_insert(table, (char *)"stars", (char *)"**b");
     g_hash_table_insert(table, (char *)"HOME", (char *)"/root");
     return table;
 }
@@ -57,7 +59,30 @@ static const struct {
     { "${", "!failed to process \"${\": syntax error: missing '}'" },
     { "${x:-a", "!failed to process \"${x:-a\": syntax error: missing '}'" },
     { "${}", "!failed to process \"${}\": syntax error: bad substitution" },
-    { "${x%y}", "!failed to process \"${x%y}\": missing ':' in substitution" },
+    { "${path#*/}", "b/c.tar.gz" },
+    { "${path##*/}", "c.tar.gz" },
+    { "${path%.*}", "a/b/c.tar" },
+    { "${path%%.*}", "a/b/c" },
+    { "${path%/*}", "a/b" },
+    { "${path%%/*}", "a" },
+    { "${path#nothing}", "a/b/c.tar.gz" },
+    { "${path#?}", "/b/c.tar.gz" },
+    { "${path##}", "a/b/c.tar.gz" },
+    { "${path%c*z}", "a/b/" },
+    { "${unset#a}", "" },
+    { "${path/\\//-}", "a-b/c.tar.gz" },
+    { "${path//\\//-}", "a-b-c.tar.gz" },
+    { "${path/b*./<>}", "a/<>gz" },
+    { "${path//?}", "!failed to process \"${path//?}\": syntax error: missing '/' in ${}" },
+    { "${path//./}", "a/b/ctargz" },
+    { "${stars#\\*}", "*b" },
+    { "${stars//\\*/x}", "xxb" },
+    { "${x#${x%l}}", "l" },
+    { "\"${path##*/}\"", "c.tar.gz" },
+    { "${x/a", "!failed to process \"${x/a\": syntax error: missing '/' in ${}" },
+    { "${x/a/b", "!failed to process \"${x/a/b\": syntax error: missing '}'" },
+    { "${x%", "!failed to process \"${x%\": syntax error: missing '}'" },
+    { "${x#\\}", "!failed to process \"${x#\\\\}\": syntax error: missing '}'" },
     { "${x:y}", "!failed to process \"${x:y}\": unsupported modifier (y) in substitution" },
     { "\"a", "!failed to process \"\\\"a\": unexpected end of statement while looking for matching double-quote" },
     { "'a", "!failed to process \"'a\": unexpected end of statement while looking for matching single-quote" },

@@ -65,6 +65,12 @@ static void connect(const struct build_plan *plan, GHashTable *variables, guint 
 
         if (step->from)
             add_need(node, find_source(plan, step->from, index));
+        for (char **mount = step->mounts; mount && *mount; mount++) {
+            g_autofree char *from = run_mount_from(*mount);
+
+            if (from)
+                add_need(node, find_source(plan, from, index));
+        }
     }
 }
 

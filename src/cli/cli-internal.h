@@ -428,7 +428,7 @@ int signals_open(void);
 /* The name to send ("TERM", "RTMIN+1"); NULL for what is not forwarded. */
 const char *signal_name(int number, char room[16]);
 
-/* ---- stream.c: attached sessions ---- */
+/* ---- stream.c, wait.c: attached sessions ---- */
 
 struct session {
     struct cli *cli;
@@ -457,6 +457,14 @@ bool check_tty(bool attach_stdin, bool tty, GError **error);
 /* POST …/wait with a condition, answered when it holds; its body gives the status (125 for errors). */
 struct response *wait_begin(struct cli *cli, const char *id, const char *condition, GError **error);
 int wait_finish(struct response *wait, GError **error);
+/* The same; where the engine goes away meanwhile, it is asked again when it is back. removed: the condition was that. */
+int wait_outlast(struct response *wait, const char *id, bool removed, GError **error);
+/* Pauses between attempts to reach an engine that has gone; false after a minute. Begins as { 0 }. */
+struct patience {
+    gulong pause_us;
+    gint64 until_us;
+};
+bool patience_pause(struct patience *patience);
 
 /* --since and --until as the API takes them ("1700000000.000000000"); NULL for nothing given, or with *error. g_free. */
 char *time_text(const char *text, GError **error);

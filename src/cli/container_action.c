@@ -109,17 +109,13 @@ int cmd_container_wait(struct cli *cli, const struct options *options, GError **
 {
     g_autoptr(GString) problems = g_string_new(NULL);
     for (char **name = options->args; *name; name++) {
-        g_autofree char *path = api_path("containers", *name, "/wait");
         g_autoptr(GError) problem = NULL;
-        struct call call = { .method = "POST", .path = path };
-        g_autoptr(json_t) answer = api_json(cli, &call, &problem);
-        const char *message = json_get_string(json_get_object(answer, "Error"), "Message", NULL);
-        if (message)
-            error_set(&problem, TARE_ERROR_INTERNAL, "%s", message);
+        g_autoptr(response_t) wait = wait_begin(cli, *name, NULL, &problem);
+        int status = wait ? wait_outlast(wait, *name, false, &problem) : 0;
         if (problem)
             errors_add(problems, &problem);
         else
-            print("%" G_GINT64_FORMAT "\n", json_get_int(answer, "StatusCode", 0));
+            print("%d\n", status);
     }
     return errors_finish(problems, error);
 }

@@ -32,7 +32,15 @@ static json_t *exec_body(const struct execution *execution, const struct options
 static int exit_code(struct cli *cli, const char *id, GError **error)
 {
     g_autofree char *path = api_path("exec", id, "/json");
-    g_autoptr(json_t) state = api_get(cli, path, NULL, error);
+    struct patience patience = { 0 };
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(json_t) state = api_get(cli, path, NULL, &problem);
+    while (!state && error_is(problem, TARE_ERROR_UNAVAILABLE) && patience_pause(&patience)) {
+        g_clear_error(&problem);
+        state = api_get(cli, path, NULL, &problem);
+    }
+    if (!state)
+        g_propagate_error(error, g_steal_pointer(&problem));
     return state ? (int)json_get_int(state, "ExitCode", 0) : 1;
 }
 

@@ -244,7 +244,7 @@ static int converse(struct run *run, GError **error)
     if (end == SESSION_DETACHED)
         return 0;
     /* A detach that the engine saw ends the stream while the container runs on. */
-    return wait_finish(run->wait, error);
+    return wait_outlast(run->wait, run->id, run->remove, error);
 }
 
 static int start_and_follow(struct run *run, GError **error)

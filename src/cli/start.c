@@ -67,14 +67,14 @@ static struct session session_of(struct cli *cli, const struct options *options,
                              .forward_signals = !tty && options_bool(options, "sig-proxy", true) };
 }
 
-static int converse(struct session *session, struct response *wait, const char *escape_text, GError **error)
+static int converse(struct session *session, struct response *wait, bool removed, const char *escape_text, GError **error)
 {
     enum session_end end = session_run(session, error);
     if (end == SESSION_FAILED)
         return 1;
     if (end == SESSION_DETACHED)
         return escape_text ? error_set(error, TARE_ERROR_CANCELLED, "%s", escape_text), 1 : 0;
-    return wait_finish(wait, error);
+    return wait_outlast(wait, session->id, removed, error);
 }
 
 static int start_attached(struct cli *cli, const struct options *options, const char *keys_text, const GByteArray *keys,
@@ -107,7 +107,7 @@ static int start_attached(struct cli *cli, const struct options *options, const 
     struct session session = session_of(cli, options, attached, id, tty, input);
     session.signals = signals;
     session.detach_keys = keys;
-    return converse(&session, wait, NULL, error);
+    return converse(&session, wait, remove, NULL, error);
 }
 
 int cmd_container_start(struct cli *cli, const struct options *options, GError **error)
@@ -158,5 +158,5 @@ int cmd_container_attach(struct cli *cli, const struct options *options, GError 
     struct session session = session_of(cli, options, attached, id, tty, input);
     session.signals = signals;
     session.detach_keys = keys;
-    return converse(&session, wait, "read escape sequence", error);
+    return converse(&session, wait, false, "read escape sequence", error);
 }

@@ -260,25 +260,3 @@ bool check_tty(bool attach_stdin, bool tty, GError **error)
     return !(attach_stdin && tty) || is_terminal(STDIN_FILENO) ||
            error_set(error, TARE_ERROR_INVALID, "the input device is not a TTY");
 }
-
-struct response *wait_begin(struct cli *cli, const char *id, const char *condition, GError **error)
-{
-    g_autoptr(GString) query = g_string_new(NULL);
-    g_autofree char *path = api_path("containers", id, "/wait");
-    query_add(query, "condition", condition);
-    struct call call = { .method = "POST", .path = path, .query = query->str };
-    return api_call(cli, &call, error);
-}
-
-int wait_finish(struct response *wait, GError **error)
-{
-    g_autoptr(json_t) answer = response_json(wait, error);
-    const char *message = json_get_string(json_get_object(answer, "Error"), "Message", NULL);
-    if (!answer)
-        return 125;
-    if (message && *message) {
-        error_set(error, TARE_ERROR_INTERNAL, "%s", message);
-        return 125;
-    }
-    return (int)json_get_int(answer, "StatusCode", 0);
-}

@@ -123,6 +123,9 @@ bool record_save_state(struct container *container, GError **error);
 bool record_save_host_config(struct container *container, GError **error);
 bool record_save_name(struct container_manager *manager, const char *id, const char *name, GError **error);
 bool record_delete(struct container_manager *manager, const char *id, GError **error);
+/* The same, and its exit code is kept for a while: record_departed, for a whole id. */
+bool record_delete_departing(struct container_manager *manager, const char *id, int exit_code, GError **error);
+bool record_departed(struct container_manager *manager, const char *id, int *ret_exit_code);
 bool records_load(struct container_manager *manager, GError **error);
 
 /* ---- spares.c: shims in waiting ---- */

@@ -13,7 +13,10 @@ static const char *const schema[] = {
     "  restart_count INTEGER NOT NULL, stopped_by_user INTEGER NOT NULL, has_been_started INTEGER NOT NULL, error TEXT, endpoint "
     "TEXT"
     ") WITHOUT ROWID;",
+    /* What is asked for after a container that removed itself has gone: by clients whose engine died before it could answer. */
+    "CREATE TABLE departed (slot INTEGER PRIMARY KEY, id TEXT NOT NULL, exit_code INTEGER NOT NULL);",
 };
+#define DEPARTED_MAX 256
 
 bool records_migrate(struct database *database, GError **error)
 {
@@ -68,6 +71,38 @@ bool record_save_name(struct container_manager *manager, const char *id, const c
 bool record_delete(struct container_manager *manager, const char *id, GError **error)
 {
     return database_run(manager->database, error, "DELETE FROM container WHERE id = ?", "s", id);
+}
+
+/* REPLACE, not INSERT: a removal is not to be refused by a full disk, and these are few. */
+static bool note_departure(struct container_manager *manager, const char *id, int exit_code, GError **error)
+{
+    return database_run(
+               manager->database, error,
+               "REPLACE INTO departed (slot, id, exit_code) VALUES ((SELECT ifnull(max(slot), 0) + 1 FROM departed), ?, ?)", "si",
+               id, (gint64)exit_code) &&
+           database_run(manager->database, error, "DELETE FROM departed WHERE slot <= (SELECT max(slot) FROM departed) - ?", "i",
+                        (gint64)DEPARTED_MAX);
+}
+
+bool record_delete_departing(struct container_manager *manager, const char *id, int exit_code, GError **error)
+{
+    if (!database_begin(manager->database, false, error))
+        return false;
+    if (!record_delete(manager, id, error) || !note_departure(manager, id, exit_code, error)) {
+        database_rollback(manager->database);
+        return false;
+    }
+    return database_commit(manager->database, error);
+}
+
+bool record_departed(struct container_manager *manager, const char *id, int *ret_exit_code)
+{
+    gint64 code = -1;
+    if (strlen(id) != IDENTIFIER_LENGTH ||
+        !database_get_int(manager->database, -1, &code, NULL, "SELECT exit_code FROM departed WHERE id = ?", "s", id))
+        return false;
+    *ret_exit_code = (int)code;
+    return code >= 0;
 }
 
 static json_t *column_json(sqlite3_stmt *row, int column)

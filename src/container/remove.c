@@ -32,13 +32,16 @@ bool container_forget_locked(struct container *container, bool volumes, GError *
     g_mutex_lock(&container->lock);
     bool gone = container->removed;
     enum container_status before = container->state.status;
+    int exit_code = container->state.exit_code;
+    bool departs = json_get_bool(container->host_config, "AutoRemove", false);
     container->state.status = CONTAINER_REMOVING;
     g_ptr_array_set_size(container->attaches, 0);
     g_mutex_unlock(&container->lock);
     if (gone)
         return true;
     release_volumes(container, volumes);
-    if (!record_delete(manager, container->id, error)) {
+    if (departs ? !record_delete_departing(manager, container->id, exit_code, error)
+                : !record_delete(manager, container->id, error)) {
         g_mutex_lock(&container->lock);
         container->state.status = before;
         g_mutex_unlock(&container->lock);

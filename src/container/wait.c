@@ -10,7 +10,7 @@
 enum wait_condition { WAIT_NOT_RUNNING, WAIT_NEXT_EXIT, WAIT_REMOVED };
 
 struct container_waiter {
-    struct container *container;
+    struct container *container; /* NULL: it has removed itself, and only its exit code is known */
     enum wait_condition condition;
     int fd; /* eventfd, written once */
     int exit_code;
@@ -36,19 +36,35 @@ static void ready(struct container_waiter *waiter)
     fd_write_full(waiter->fd, &one, sizeof(one));
 }
 
+/* A client that waited for a --rm container asks again after the engine's restart, and the container may have gone meanwhile. */
+static bool has_departed(struct container_manager *manager, const char *id, enum wait_condition wanted, int *ret_exit_code)
+{
+    return wanted == WAIT_REMOVED && record_departed(manager, id, ret_exit_code);
+}
+
 bool container_wait_begin(struct container_manager *manager, const char *name, const char *condition,
                           struct container_waiter **ret, GError **error)
 {
     enum wait_condition wanted;
-    autocontainer container = container_find(manager, name, error);
-    if (!container || !parse_condition(condition, &wanted, error))
+    g_autoptr(GError) missing = NULL;
+    int exit_code = 0;
+    if (!parse_condition(condition, &wanted, error))
         return false;
-    int fd = eventfd(0, EFD_CLOEXEC);
+    autocontainer container = container_find(manager, name, &missing);
+    if (!container && !has_departed(manager, name, wanted, &exit_code)) {
+        g_propagate_error(error, g_steal_pointer(&missing));
+        return false;
+    }
+    int fd = eventfd(container ? 0 : 1, EFD_CLOEXEC);
     if (fd < 0)
         return error_set_errno(error, errno, "eventfd");
     struct container_waiter *waiter = g_new0(struct container_waiter, 1);
     waiter->condition = wanted;
     waiter->fd = fd;
+    waiter->exit_code = exit_code;
+    *ret = waiter;
+    if (!container)
+        return true;
     waiter->container = container_ref(container);
     g_mutex_lock(&container->lock);
     if (container->removed || (wanted == WAIT_NOT_RUNNING && !container_is_running(&container->state)))
@@ -56,7 +72,6 @@ bool container_wait_begin(struct container_manager *manager, const char *name, c
     else
         g_ptr_array_add(container->waiters, waiter);
     g_mutex_unlock(&container->lock);
-    *ret = waiter;
     return true;
 }
 
@@ -67,10 +82,12 @@ int container_waiter_fd(const struct container_waiter *waiter)
 
 void container_waiter_free(struct container_waiter *waiter)
 {
-    g_mutex_lock(&waiter->container->lock);
-    g_ptr_array_remove_fast(waiter->container->waiters, waiter);
-    g_mutex_unlock(&waiter->container->lock);
-    container_unref(waiter->container);
+    if (waiter->container) {
+        g_mutex_lock(&waiter->container->lock);
+        g_ptr_array_remove_fast(waiter->container->waiters, waiter);
+        g_mutex_unlock(&waiter->container->lock);
+        container_unref(waiter->container);
+    }
     fd_close(waiter->fd);
     g_free(waiter);
 }
@@ -78,9 +95,11 @@ void container_waiter_free(struct container_waiter *waiter)
 bool container_wait_finish(struct container_waiter *waiter, struct cancel *cancel, json_t **ret, GError **error)
 {
     int result = cancel_poll(cancel, waiter->fd, POLLIN, -1, error);
-    g_mutex_lock(&waiter->container->lock);
+    if (waiter->container) /* who wrote the eventfd held the lock, and may hold it yet */
+        g_mutex_lock(&waiter->container->lock);
     int exit_code = waiter->exit_code;
-    g_mutex_unlock(&waiter->container->lock);
+    if (waiter->container)
+        g_mutex_unlock(&waiter->container->lock);
     if (result > 0)
         *ret = json_pack("{s:n, s:i}", "Error", "StatusCode", exit_code);
     container_waiter_free(waiter);

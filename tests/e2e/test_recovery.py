@@ -179,7 +179,6 @@ def test_running_containers_run_on(one, hard):
     assert "sleep 1000" in one.tare("top", "limits").stdout
     assert one.api("GET", "/containers/limits/stats?stream=0").json["memory_stats"]["limit"] == 64 << 20
     attached.stdin.close()
-    attached.wait(10)  # with the engine went the connection that it waits on for the status
     assert state(one, "open")["Running"], "started without a client, it keeps its input open"
     # unpause, stop, kill, wait, rm
     one.tare("unpause", "frozen")
@@ -194,7 +193,9 @@ def test_running_containers_run_on(one, hard):
         ask(port)
     one.tare("start", "port")
     wait_until(lambda: ask(port), "it can be started again")
+    assert attached.poll() is None, "its input has ended, and it waits for the end of the container"
     one.tare("rm", "-f", "port", "plain", "tty", "open", "vol", "limits", "frozen", "host", "none")
+    assert attached.wait(10) == 137
     assert one.tare("ps", "-aq").stdout == ""
     one.tare("volume", "rm", "data")
 
@@ -215,6 +216,55 @@ def test_a_terminal_is_attached_again(one, hard):
     assert state(one, "tty")["Running"]
     os.close(primary)
     os.close(secondary)
+
+
+@pytest.mark.parametrize("hard", [True, False], ids=["kill", "term"])
+def test_the_status_of_a_run_that_outlived_its_engine(one, hard):
+    """run, start -a, exec and wait give the real exit status, whether the end came while no engine was there or after."""
+    script = "echo begun; read how; echo $how; exit 7"
+    one.tare("create", "-i", "--name", "again", "busybox", "sh", "-c", script)
+    one.tare("run", "-d", "--name", "host", "busybox", "sleep", "1000")
+    begin = {
+        "run": ["run", "-i", "--name", "kept", "busybox", "sh", "-c", script],
+        "run --rm": ["run", "-i", "--rm", "--name", "gone", "busybox", "sh", "-c", script],
+        "run --rm, later": ["run", "-i", "--rm", "busybox", "sh", "-c", script],
+        "run, later": ["run", "-i", "busybox", "sh", "-c", script],
+        "start": ["start", "-ai", "again"],
+        "exec": ["exec", "-i", "host", "sh", "-c", script],
+    }
+    clients = {what: spawn(one, *arguments) for what, arguments in begin.items()}
+    for client in clients.values():
+        read_until(client.stdout, b"begun")
+    waiting = spawn(one, "wait", "kept", "host")
+    time.sleep(0.2)
+    one.kill() if hard else one.stop()
+    for what, client in clients.items():
+        if "later" not in what:
+            client.stdin.write(b"away\n")
+            client.stdin.flush()
+            read_until(client.stdout, b"away")
+    time.sleep(0.3)
+    assert all(client.poll() is None for client in clients.values()), "they wait for an engine"
+    one.start()
+    for what, client in clients.items():
+        if "later" in what:
+            client.stdin.write(b"back\n")
+            client.stdin.flush()
+            read_until(client.stdout, b"back")
+    for what, client in clients.items():
+        assert (client.wait(15), client.stderr.read()) == (7, b""), what
+    one.tare("kill", "host")
+    assert waiting.communicate(timeout=15)[0] == b"7\n137\n"
+    assert one.api("GET", "/containers/gone/json").status == 404
+    # an engine that does not come back, and a person who does not wait for it
+    client = spawn(one, "run", "-i", "--rm", "busybox", "sh", "-c", script)
+    read_until(client.stdout, b"begun")
+    one.kill()
+    client.stdin.close()
+    time.sleep(0.3)
+    client.send_signal(signal.SIGINT)
+    assert client.wait(15) == -signal.SIGINT
+    one.start()
 
 
 @pytest.mark.parametrize("hard", [True, False], ids=["kill", "term"])

@@ -153,3 +153,44 @@ char *duration_human(gint64 ns)
         return g_strdup_printf("%d months", (int)(hours / 24 / 30));
     return g_strdup_printf("%d years", (int)(hours / 24 / 365));
 }
+
+/* number/unit as a decimal fraction without trailing zeros. */
+static char *decimal(gint64 number, gint64 unit, const char *suffix)
+{
+    char digits[16];
+    int width = 0, n;
+    gint64 fraction = number % unit;
+
+    if (fraction == 0)
+        return g_strdup_printf("%" G_GINT64_FORMAT "%s", number / unit, suffix);
+    for (gint64 left = unit; left > 1; left /= 10)
+        width++;
+    n = g_snprintf(digits, sizeof digits, "%0*" G_GINT64_FORMAT, width, fraction);
+    while (n > 0 && digits[n - 1] == '0')
+        digits[--n] = '\0';
+    return g_strdup_printf("%" G_GINT64_FORMAT ".%s%s", number / unit, digits, suffix);
+}
+
+char *duration_go(gint64 ns)
+{
+    const gint64 second = 1000000000;
+    if (ns < 0) {
+        g_autofree char *positive = duration_go(ns == G_MININT64 ? G_MAXINT64 : -ns);
+        return g_strconcat("-", positive, NULL);
+    }
+    if (ns == 0)
+        return g_strdup("0s");
+    if (ns < 1000)
+        return decimal(ns, 1, "ns");
+    if (ns < 1000000)
+        return decimal(ns, 1000, "µs");
+    if (ns < second)
+        return decimal(ns, 1000000, "ms");
+    g_autofree char *seconds = decimal(ns % (60 * second), second, "s");
+    gint64 minutes = ns / (60 * second);
+    if (minutes == 0)
+        return g_steal_pointer(&seconds);
+    if (minutes < 60)
+        return g_strdup_printf("%" G_GINT64_FORMAT "m%s", minutes, seconds);
+    return g_strdup_printf("%" G_GINT64_FORMAT "h%" G_GINT64_FORMAT "m%s", minutes / 60, minutes % 60, seconds);
+}

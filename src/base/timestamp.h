@@ -17,3 +17,5 @@ void timestamp_format_fixed(gint64 ns, char ret[TIMESTAMP_ROOM]);
 bool timestamp_parse(const char *text, gint64 *ret);
 /* go-units HumanDuration: "Less than a second", "5 seconds", "About a minute", "3 weeks"; g_free. */
 char *duration_human(gint64 ns);
+/* Go's time.Duration.String(): "1m30s", "1.5s", "250ms"; g_free. */
+char *duration_go(gint64 ns);

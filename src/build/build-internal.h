@@ -11,7 +11,6 @@ char *go_quote(const char *text);                           /* %q of a string; g
 char *go_quote_list(const char *const *items);              /* %q of a slice: ["a" "b"] */
 char *go_list(const char *const *items);                    /* %v of a slice: [a b] */
 char *go_quote_rune(gint64 value);                          /* %q of an integer: '\x03' */
-char *go_duration(gint64 ns);                               /* time.Duration.String(): 1m30s */
 char *go_clean_path(const char *path);                      /* path.Clean */
 char *go_join_path(const char *base, const char *relative); /* path.Join("/", base, relative) */
 

@@ -1,4 +1,5 @@
 /* Instructions that change the run config and nothing else; each also says what the history shows for it. */
+#include "base/timestamp.h"
 #include "base/parse.h"
 #include "build/build-internal.h"
 
@@ -250,7 +251,7 @@ static void append_health(GString *comment, const json_t *health)
 
     g_string_append_printf(comment, " &{%s", list);
     for (size_t i = 0; i < G_N_ELEMENTS(durations); i++) {
-        g_autofree char *duration = go_duration(json_get_int(health, durations[i], 0));
+        g_autofree char *duration = duration_go(json_get_int(health, durations[i], 0));
 
         g_string_append_printf(comment, " \"%s\"", duration);
     }

@@ -73,7 +73,7 @@ struct container {
     json_t *endpoint;    /* network_endpoint_to_json, or NULL */
     struct layer_stack *stack;
     pid_t shim_pid; /* our child; 0 when another tared started it */
-    json_t *health; /* or NULL */
+    json_t *health; /* as inspect shows it, immutable; NULL: no probe, or not started yet */
     bool removed;
     bool restarting_by_user; /* docker restart: its end is no reason for an automatic removal */
 };
@@ -301,6 +301,14 @@ void exec_ended(struct container *container, const char *exec_id, int exit_code)
 json_t *exec_ids(struct container *container); /* array, or null; container's lock held by the caller */
 void execs_forget(struct container *container);
 void execs_adopt(struct container *container, const json_t *execs); /* a shim's status of them */
+
+/* ---- health.c ---- */
+/* What its shim is told of the probe; *ret NULL where there is none. */
+bool health_configuration(const struct container *container, const json_t *host_config, json_t **ret, GError **error);
+/* The container's lock is held by the caller. Takes a reference; anything but an object changes nothing. */
+void health_set_locked(struct container *container, const json_t *health);
+void health_lost_locked(struct container *container); /* nobody probes any more */
+void health_told(struct container *container, const json_t *event);
 
 /* ---- root.c: a container's file system, running or not ---- */
 struct container_root {

@@ -223,13 +223,19 @@ static void on_final_event(struct watch *watch, const json_t *event)
     push_end(watch, state.exit_code, state.finished_at ? state.finished_at : timestamp_now(), state.oom_killed, false, NULL);
 }
 
+static void on_health_event(struct watch *watch, const json_t *event)
+{
+    health_told(watch->container, event);
+}
+
 static void dispatch(struct watch *watch, const json_t *event)
 {
     static const struct {
         const char *name;
         void (*handle)(struct watch *watch, const json_t *event);
     } handlers[] = { { "exit", on_exit_event },      { "start", on_start_event },   { "oom", on_oom_event },
-                     { "exec-exit", on_exec_event }, { "detach", on_detach_event }, { "die-final", on_final_event } };
+                     { "exec-exit", on_exec_event }, { "health", on_health_event }, { "detach", on_detach_event },
+                     { "die-final", on_final_event } };
     const char *name = json_get_string(event, "event", "");
     for (size_t i = 0; i < G_N_ELEMENTS(handlers); i++)
         if (!strcmp(handlers[i].name, name))
@@ -392,6 +398,7 @@ void container_ended(struct container *container, int exit_code, gint64 finished
     state->oom_killed = oom_killed;
     g_free(container->error);
     container->error = g_strdup(error_text);
+    health_lost_locked(container);
     json_t *endpoint = g_steal_pointer(&container->endpoint);
     struct layer_stack *stack = g_steal_pointer(&container->stack);
     pid_t shim_pid = container->shim_pid;

@@ -15,6 +15,7 @@ static const char *const schema[] = {
     ") WITHOUT ROWID;",
     /* What is asked for after a container that removed itself has gone: by clients whose engine died before it could answer. */
     "CREATE TABLE departed (slot INTEGER PRIMARY KEY, id TEXT NOT NULL, exit_code INTEGER NOT NULL);",
+    "ALTER TABLE container ADD COLUMN health TEXT;",
 };
 #define DEPARTED_MAX 256
 
@@ -45,14 +46,15 @@ bool record_save_state(struct container *container, GError **error)
     struct container_state state = container->state;
     g_autofree char *error_text = g_strdup(container->error);
     g_autofree char *endpoint = container->endpoint ? json_text(container->endpoint) : NULL;
+    g_autofree char *health = container->health ? json_text(container->health) : NULL;
     g_mutex_unlock(&container->lock);
     return database_run(container->manager->database, error,
                         "UPDATE container SET status = ?, exit_code = ?, started = ?, finished = ?, oom_killed = ?, "
                         "restart_count = ?, stopped_by_user = ?,"
-                        " has_been_started = ?, error = ?, endpoint = ? WHERE id = ?",
-                        "iiiiiiiisss", (gint64)state.status, (gint64)state.exit_code, state.started_at, state.finished_at,
+                        " has_been_started = ?, error = ?, endpoint = ?, health = ? WHERE id = ?",
+                        "iiiiiiiissss", (gint64)state.status, (gint64)state.exit_code, state.started_at, state.finished_at,
                         (gint64)state.oom_killed, (gint64)state.restart_count, (gint64)state.stopped_by_user,
-                        (gint64)state.has_been_started, error_text, endpoint, container->id);
+                        (gint64)state.has_been_started, error_text, endpoint, health, container->id);
 }
 
 bool record_save_host_config(struct container *container, GError **error)
@@ -138,6 +140,7 @@ static bool load_row(sqlite3_stmt *row, void *user, GError **error)
     state->has_been_started = sqlite3_column_int(row, 17);
     container->error = g_strdup((const char *)sqlite3_column_text(row, 18));
     container->endpoint = column_json(row, 19);
+    container->health = column_json(row, 20);
     if (!container->config || !container->host_config || !container->mounts) {
         error_set(error, TARE_ERROR_INTERNAL, "record of container %s is damaged", container->id);
         container_unref(container);
@@ -157,6 +160,6 @@ bool records_load(struct container_manager *manager, GError **error)
     return database_query(manager->database, load_row, manager, error,
                           "SELECT id, name, image, diff_ids, created, config, host_config, networking, mounts, volatile, status, "
                           "exit_code, started, finished,"
-                          " oom_killed, restart_count, stopped_by_user, has_been_started, error, endpoint FROM container",
+                          " oom_killed, restart_count, stopped_by_user, has_been_started, error, endpoint, health FROM container",
                           "");
 }

@@ -39,6 +39,7 @@ static void apply_status(struct container *container, enum container_status stat
     state->restart_count = (int)json_get_int(reply, "restart_count", state->restart_count);
     state->stopped_by_user |= json_get_bool(reply, "stopped_by_user", false);
     state->has_been_started = true;
+    health_set_locked(container, json_get_object(reply, "health"));
 }
 
 /* The layers stay mounted for the shim in any case; holding the chain keeps the store from removing them. */
@@ -99,6 +100,7 @@ static void apply_exit_record(struct container *container, const json_t *record)
     state->restart_count = (int)json_get_int(record, "restart_count", state->restart_count);
     state->stopped_by_user |= json_get_bool(record, "stopped_by_user", false);
     state->has_been_started = true;
+    health_set_locked(container, json_get_object(record, "health"));
 }
 
 /* It ended while nobody watched. An exit record that is older than the start belongs to an earlier life, as does one that

@@ -220,7 +220,7 @@ static json_t *canonical(const struct field *field, const json_t *value, const c
 
 static bool is_empty(const json_t *value)
 {
-    return json_is_null(value) || json_is_false(value) || (json_is_string(value) && !*json_string_value(value)) ||
+    return !value || json_is_null(value) || json_is_false(value) || (json_is_string(value) && !*json_string_value(value)) ||
            (json_is_integer(value) && !json_integer_value(value)) || (json_is_array(value) && !json_array_size(value)) ||
            (json_is_object(value) && !json_object_size(value));
 }
@@ -369,7 +369,7 @@ static void merge_map(json_t *config, const json_t *image_config, const char *ke
 static void merge_absent(json_t *config, const json_t *image_config, const char *key)
 {
     json_t *value = json_object_get(image_config, key);
-    if (value && !is_empty(value) && is_empty(json_object_get(config, key)))
+    if (!is_empty(value) && is_empty(json_object_get(config, key)))
         json_object_set_new(config, key, json_deep_copy(value));
 }
 
@@ -387,21 +387,27 @@ static void merge_command(json_t *config, const json_t *image_config)
     }
 }
 
+/* In Go's order of its members. */
 static void merge_healthcheck(json_t *config, const json_t *image_config)
 {
+    static const char *const members[] = { "Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries" };
     json_t *own = json_get_object(config, "Healthcheck"), *from_image = json_get_object(image_config, "Healthcheck");
-    if (!from_image)
+    if (!own && !from_image)
         return;
-    json_t *merged = own ? json_copy(own) : json_object();
-    const char *key;
-    json_t *value;
-    json_object_foreach(from_image, key, value) if (is_empty(json_object_get(merged, key))) json_object_set(merged, key, value);
+    json_t *merged = json_object();
+    for (size_t i = 0; i < G_N_ELEMENTS(members); i++) {
+        json_t *value = json_get_folded(own, members[i]);
+        if (is_empty(value))
+            value = json_object_get(from_image, members[i]);
+        if (!is_empty(value))
+            json_object_set(merged, members[i], value);
+    }
     json_object_set_new(config, "Healthcheck", merged);
 }
 
 void request_merge_image(json_t *config, const json_t *image_config)
 {
-    static const char *const absent[] = { "User", "WorkingDir", "StopSignal", "StopTimeout", "Shell" };
+    static const char *const absent[] = { "User", "WorkingDir", "StopSignal", "StopTimeout" };
     for (size_t i = 0; i < G_N_ELEMENTS(absent); i++)
         merge_absent(config, image_config, absent[i]);
     merge_env(config, image_config);

@@ -19,6 +19,7 @@ struct start {
     guint n_attaches;       /* sent ahead, not yet answered */
     pid_t shim_pid, pid;
     gint64 started_at;
+    json_t *health; /* at the start, or NULL */
 };
 
 bool start_join_namespaces(struct start *start, GError **error);

@@ -236,8 +236,8 @@ static json_t *shim_configuration(struct start *start, GError **error)
     const char *signal_text = json_get_string(container->config, "StopSignal", "");
     if (*signal_text)
         signal_parse(signal_text, &stop_signal, NULL);
-    json_t *log = log_configuration(start, error), *fds = json_object();
-    if (!log || !init_program(start, &init, error)) {
+    json_t *log = log_configuration(start, error), *fds = json_object(), *health = NULL;
+    if (!log || !init_program(start, &init, error) || !health_configuration(container, start->host_config, &health, error)) {
         json_decref(log);
         json_decref(fds);
         return NULL;
@@ -261,6 +261,8 @@ static json_t *shim_configuration(struct start *start, GError **error)
                   "auto_remove", json_get_bool(start->host_config, "AutoRemove", false), "stop_signal", stop_signal);
     if (init)
         json_object_set_new(configuration, "init_path", json_string(init));
+    if (health)
+        json_object_set_new(configuration, "health", health);
     if (start->runtime)
         json_object_set_new(configuration, "runtime", json_string(start->runtime));
     return configuration;
@@ -413,6 +415,7 @@ static bool start_container(struct start *start, GError **error)
         return false;
     start->pid = (pid_t)json_get_int(reply, "pid", 0);
     start->started_at = json_get_int(reply, "started_at", timestamp_now());
+    start->health = json_incref(json_get_object(reply, "health"));
     return true;
 }
 
@@ -504,6 +507,7 @@ static void start_clear(struct start *start)
 {
     json_decref(start->host_config);
     json_decref(start->spec);
+    json_decref(start->health);
     g_array_unref(start->fds);
     g_array_unref(start->devices);
     g_free(start->runtime);
@@ -531,6 +535,7 @@ static void record_success(struct start *start)
                                                  .finished_at = container->state.finished_at,
                                                  .has_been_started = true };
     g_clear_pointer(&container->error, g_free);
+    health_set_locked(container, start->health);
     container->endpoint = start->endpoint ? network_endpoint_to_json(start->endpoint) : NULL;
     container->stack = g_steal_pointer(&start->stack);
     container->shim_pid = start->shim_pid;

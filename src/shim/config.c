@@ -173,12 +173,13 @@ static bool parse_log(struct shim_config *config, const json_t *root, GError **e
 
 static bool parse_spec(struct shim_config *config, const json_t *root, GError **error)
 {
-    json_t *spec = NULL;
-    if (!take_object(root, "spec", &spec, error))
+    json_t *spec = NULL, *health = NULL;
+    if (!take_object(root, "spec", &spec, error) || !take_object(root, "health", &health, error))
         return false;
     if (!spec)
         return bad(error, "spec", "missing");
     config->spec = json_incref(spec);
+    config->health = health ? json_incref(health) : NULL;
     config->terminal = json_get_bool(json_get_object(spec, "process"), "terminal", false);
     return true;
 }
@@ -233,6 +234,7 @@ void shim_config_free(struct shim_config *config)
     g_free(config->lowers);
     g_free(config->ports);
     json_decref(config->spec);
+    json_decref(config->health);
     g_free(config);
 }
 

@@ -81,6 +81,7 @@ bool shim_container_start(struct shim *shim, GError **error)
     shim_write_record(shim);
     server_emit(shim,
                 json_pack("{s:s,s:i,s:I}", "event", "start", "pid", (int)shim->pid, "started_at", (json_int_t)shim->started_at));
+    health_begin(shim);
     return true;
 }
 
@@ -130,6 +131,7 @@ bool shim_container_pause(struct shim *shim, bool paused, GError **error)
     if (!runtime_pause(shim->container, paused, error))
         return false;
     shim->state = paused ? SHIM_PAUSED : SHIM_RUNNING;
+    health_pause(shim, paused);
     return true;
 }
 

@@ -52,6 +52,9 @@ static void write_exit_record(struct shim *shim, bool will_restart)
                   "started_at", (json_int_t)shim->started_at, "oom_killed", shim->oom_killed, "error",
                   shim->error ? shim->error : "", "restart_count", (json_int_t)shim->restart_state.count, "stopped_by_user",
                   shim->stopped_by_user, "will_restart", will_restart);
+    json_t *health = health_json(shim);
+    if (health)
+        json_object_set_new(record, "health", health);
     g_autofree char *text = json_text(record);
     g_autofd int directory = dir_make_path(shim->config->state_dir, 0700, &error);
     if (directory < 0 || !file_write(directory, "exit.json", text, strlen(text), 0600, false, &error))
@@ -129,6 +132,7 @@ void exit_on_pidfd(void *user, uint32_t events)
     shim->exit_code = exit_reap(runtime_pidfd(shim->container));
     shim->finished_at = timestamp_now();
     g_clear_pointer(&shim->pidfd_watch, loop_watch_free);
+    health_end(shim);
     oom_check(shim);
     if (shim->state == SHIM_CREATED) {
         exit_failed(shim, "the container's process ended before it was started");

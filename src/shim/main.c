@@ -131,7 +131,8 @@ static void reap_strangers(struct shim *shim)
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
             return;
         /* It hides the others until its own event comes. */
-        shim->reap_again = info.si_pid == shim->pid || info.si_pid == shim->unmount_pid || exec_knows(shim, info.si_pid);
+        shim->reap_again = info.si_pid == shim->pid || info.si_pid == shim->unmount_pid || exec_knows(shim, info.si_pid) ||
+                           health_knows(shim, info.si_pid);
         if (shim->reap_again)
             return;
         if (waitid(P_PID, (id_t)info.si_pid, &info, WEXITED | WNOHANG) < 0)
@@ -219,6 +220,8 @@ static bool set_up(struct shim *shim, GError **error)
         !stdio_init(&shim->stdio, shim, &streams, shim->log, error) || !server_start(shim, LISTEN_FD, error))
         return false;
     g_clear_pointer(&shim->config->spec, json_decref);
+    if (!health_new(shim, error))
+        return false;
     shim->restart = config->restart;
     loop_set_turn(shim->loop, on_turn, shim);
     shim_write_record(shim);
@@ -233,6 +236,7 @@ static void clear(struct shim *shim)
     while (shim->lingering->len > 0)
         attach_client_free(shim->lingering->pdata[0]);
     server_clear(shim);
+    health_free(shim->health);
     g_clear_pointer(&shim->restart_timer, loop_timer_free);
     g_clear_pointer(&shim->drain_timer, loop_timer_free);
     shim_container_destroy(shim);

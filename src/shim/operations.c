@@ -39,12 +39,20 @@ static bool op_create(struct shim *shim, struct request *request, GError **error
     return true;
 }
 
+static void add_health(const struct shim *shim, json_t *reply)
+{
+    json_t *health = health_json(shim);
+    if (health)
+        json_object_set_new(reply, "health", health);
+}
+
 static bool op_start(struct shim *shim, struct request *request, GError **error)
 {
     GError *problem = NULL;
     if (shim_container_start(shim, &problem)) {
         json_object_set_new(request->reply, "pid", json_integer(shim->pid));
         json_object_set_new(request->reply, "started_at", json_integer(shim->started_at));
+        add_health(shim, request->reply);
         return true;
     }
     if (shim->state == SHIM_CREATED)
@@ -194,11 +202,13 @@ static bool op_pids(struct shim *shim, struct request *request, GError **error)
 json_t *shim_status(struct shim *shim, const char *exec_id)
 {
     static const char *const names[] = { "created", "created", "running", "paused", "restarting", "exited" };
-    return json_pack("{s:s,s:i,s:i,s:I,s:I,s:b,s:s,s:I,s:b,s:o}", "state", names[shim->state], "pid",
-                     is_up(shim) ? (int)shim->pid : 0, "exit_code", shim->exit_code, "started_at", (json_int_t)shim->started_at,
-                     "finished_at", (json_int_t)shim->finished_at, "oom_killed", shim->oom_killed, "error",
-                     shim->error ? shim->error : "", "restart_count", (json_int_t)shim->restart_state.count, "stopped_by_user",
-                     shim->stopped_by_user, "execs", exec_status(shim, exec_id));
+    json_t *status = json_pack(
+        "{s:s,s:i,s:i,s:I,s:I,s:b,s:s,s:I,s:b,s:o}", "state", names[shim->state], "pid", is_up(shim) ? (int)shim->pid : 0,
+        "exit_code", shim->exit_code, "started_at", (json_int_t)shim->started_at, "finished_at", (json_int_t)shim->finished_at,
+        "oom_killed", shim->oom_killed, "error", shim->error ? shim->error : "", "restart_count",
+        (json_int_t)shim->restart_state.count, "stopped_by_user", shim->stopped_by_user, "execs", exec_status(shim, exec_id));
+    add_health(shim, status);
+    return status;
 }
 
 static bool op_status(struct shim *shim, struct request *request, GError **error)

@@ -56,6 +56,37 @@ bool restart_policy_parse(const json_t *object, const char *field, struct restar
 bool restart_decide(const struct restart_policy *policy, struct restart_state *state, int exit_code, bool stopped_by_user,
                     gint64 ran_ns, gint64 *ret_delay_ms);
 
+/* ---- health_state.c: pure ---- */
+#define HEALTH_RESULTS_MAX 5
+enum health_status { HEALTH_STARTING, HEALTHY, UNHEALTHY };
+struct health_result {
+    gint64 start, end; /* ns since 1970 */
+    int exit_code;
+    char *output;
+};
+struct health_state {
+    enum health_status status;
+    gint64 failing_streak;
+    struct health_result results[HEALTH_RESULTS_MAX]; /* oldest first */
+    unsigned n_results;
+};
+struct health_options {
+    json_t *process; /* a reference */
+    gint64 interval_ns, timeout_ns, start_period_ns, start_interval_ns;
+    gint64 retries;
+};
+/* The configuration's "health"; what is absent or 0 gets Docker's default. */
+bool health_options_parse(const json_t *object, struct health_options *ret, GError **error);
+/* A (further) life begins; the results of the last one stay to be seen. */
+void health_state_begin(struct health_state *state);
+void health_state_clear(struct health_state *state);
+/* Until the next probe of a container that has been running for so long. */
+gint64 health_state_delay_ms(const struct health_state *state, const struct health_options *options, gint64 running_ns);
+/* Takes a copy of the result. True where the status is another one now. */
+bool health_state_apply(struct health_state *state, const struct health_options *options, const struct health_result *result,
+                        gint64 started_at);
+json_t *health_state_json(const struct health_state *state); /* as inspect shows it */
+
 /* ---- config.c ---- */
 #define SHIM_CONFIG_MAX (8u << 20)
 #define SHIM_FD_FIRST 6
@@ -79,6 +110,7 @@ struct shim_config {
     char *log_attributes; /* JSON text of the "attrs" member, or NULL */
     bool terminal, open_stdin, stdin_once;
     struct restart_policy restart;
+    json_t *health; /* or NULL; not yet looked into */
     int stop_signal;
 };
 /* Pure: fds are numbers until the shim uses them. The error names the field. */
@@ -272,6 +304,16 @@ void exit_failed(struct shim *shim, const char *message);
 void restart_schedule(struct shim *shim, gint64 delay_ms);
 void restart_cancel(struct shim *shim);
 
+/* ---- health.c ---- */
+struct health;
+bool health_new(struct shim *shim, GError **error); /* shim->health stays NULL where there is no probe */
+void health_free(struct health *health);
+void health_begin(struct shim *shim); /* the container's process runs */
+void health_end(struct shim *shim);   /* it does not any more */
+void health_pause(struct shim *shim, bool paused);
+bool health_knows(const struct shim *shim, pid_t pid);
+json_t *health_json(const struct shim *shim); /* NULL: none, or it never ran */
+
 /* ---- oom.c ---- */
 void oom_watch(struct shim *shim);
 void oom_check(struct shim *shim);
@@ -345,6 +387,7 @@ struct shim {
     struct restart_policy restart;
     struct restart_state restart_state;
     struct loop_timer *restart_timer;
+    struct health *health;     /* NULL: no probe */
     json_t *updated_resources; /* applied again after a restart */
     bool stopped_by_user, final, quitting;
     bool reap_again; /* children may wait behind one that has its own event */

@@ -29,13 +29,16 @@
  *   restart       {"name": "no"|"always"|"on-failure"|"unless-stopped", "maximum_retry": n}
  *   auto_remove   bool (then no exit.json is kept by tared afterwards; the shim does not care)
  *   init_path     path of tare-init, or absent
+ *   health        {"process": OCI process of the probe, "interval", "timeout", "start_period", "start_interval" (ns), "retries"};
+ *                 numbers that are absent or 0 are Docker's defaults (start_interval: not above
+ *                 the interval); absent: no probe
  *   stop_signal   number
  *   runtime       path of an OCI runtime to execute instead of the built-in one, or absent. Refused for now (NOT_IMPLEMENTED).
  *
  * PROTOCOL: frames (base/frame.h) on connections to shim.sock. Each request {"op": …} gets one reply: {"ok": true, …} or
  * {"error": {"code": enum tare_error, "message": …}}.
  *   create     makes the container (overlay, namespaces, all), waiting before exec → {pid}
- *   start      lets it exec → {pid, started_at (ns)}; error message as runtime_start. After an error the container is over: exit.json
+ *   start      lets it exec → {pid, started_at (ns), health?}; error message as runtime_start. After an error the container is over: exit.json
  *              has the error and the code that Docker gives it (127, 126, 128), "die-final" is emitted, no "exit".
  *   attach     {stdin, stdout, stderr: bool, stream: bool (default true), logs: bool, multiplex: bool, detach_keys: "ctrl-p,ctrl-q"}
  *              + fd 0 = the client's socket (or any stream fd; the shim owns it then). Output goes there raw (terminal or
@@ -54,17 +57,18 @@
  *   update     {resources?, restart?, name?}
  *   stats, pids                  → {stats} / {pids}
  *   status     {exec_id?: only that one in execs} → {state: "created"|"running"|"paused"|"restarting"|"exited", pid, exit_code, started_at, finished_at, oom_killed,
- *              error, restart_count, execs: {id: {running, pid, exit_code}}} (of the finished execs the last 1,000)
+ *              error, restart_count, health? (as inspect has it), execs: {id: {running, pid, exit_code}}} (of the finished execs the last 1,000)
  *   subscribe  → after the reply (a status), events follow as frames
  *              {"event": "start", pid, started_at} | {"event": "exit", exit_code, finished_at, oom_killed, will_restart: bool}
  *              | {"event": "oom"} | {"event": "exec-exit", exec_id, exit_code} | {"event": "detach", exec_id?} (by the detach keys)
+ *              | {"event": "health", health, changed: bool: the status is another one by a probe}
  *              | {"event": "die-final"}: after it the shim ends when the last connection and attached client have gone
  *   root       → + fd: O_PATH of the container's root
  *   fds        → {lowers: n} + the layer fds, so that a new tared shares the mounts; "netns" + fd likewise when {"which": "netns"}
  *   quit       the container must not be running; unmounts, replies, and ends
  *
  * exit.json in state_dir, written (rename) before the exit event: {"exit_code", "finished_at", "started_at", "oom_killed", "error",
- * "restart_count", "stopped_by_user", "will_restart"}; by it a tared that was away learns the end.
+ * "restart_count", "stopped_by_user", "will_restart", "health"?}; by it a tared that was away learns the end.
  * A record in run_dir/shim.json: {"shim_pid", "pid" (0 until the start), "started_at"}.
  *
  * SIGTERM to the shim stops its container (the host shuts down); it survives all else that may befall tared.

@@ -1,6 +1,8 @@
 /* Dockerfile as text: lines, directives, comments, continuations, forms of arguments. */
 #include "build/build-internal.h"
 
+#include "base/timestamp.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -121,7 +123,7 @@ static void test_go_text(void **state)
     g_autofree char *joined = go_join_path("/wd", "../x/");
 
     for (size_t i = 0; i < G_N_ELEMENTS(durations); i++) {
-        g_autofree char *text = go_duration(durations[i].ns);
+        g_autofree char *text = duration_go(durations[i].ns);
 
         assert_string_equal(text, durations[i].text);
     }

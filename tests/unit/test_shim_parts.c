@@ -210,6 +210,70 @@ static void test_restart_policies(void **state)
     assert_false(restart_decide(&twice, &history, 1, false, 0, &delay_ms));
 }
 
+/* ---- health ---- */
+
+#define SECOND_NS G_GINT64_CONSTANT(1000000000)
+
+static bool probed(struct health_state *health, const struct health_options *options, gint64 at_s, int exit_code)
+{
+    const struct health_result result = { at_s * SECOND_NS, at_s * SECOND_NS + 1, exit_code, (char *)"out\xff" };
+    return health_state_apply(health, options, &result, 100 * SECOND_NS);
+}
+
+static void test_health_options(void **state)
+{
+    g_autoptr(json_t) object = json_pack("{s:{}, s:i}", "process", "interval", 0);
+    struct health_options options;
+    assert_true(health_options_parse(object, &options, NULL));
+    assert_int_equal(options.interval_ns, 30 * SECOND_NS);
+    assert_int_equal(options.timeout_ns, 30 * SECOND_NS);
+    assert_int_equal(options.start_period_ns, 0);
+    assert_int_equal(options.start_interval_ns, 5 * SECOND_NS);
+    assert_int_equal(options.retries, 3);
+    json_decref(options.process);
+    static const char *const bad[] = { "{}", "{\"process\":{},\"interval\":-1}", "{\"process\":{},\"retries\":\"3\"}" };
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(json_t) value = json_loads(bad[i], 0, NULL);
+        assert_false(health_options_parse(value, &options, &error));
+        assert_non_null(strstr(error->message, "shim configuration: health."));
+    }
+}
+
+static void test_health_goes_up_and_down(void **state)
+{
+    const struct health_options options = {
+        .interval_ns = 30 * SECOND_NS, .start_interval_ns = SECOND_NS / 2, .start_period_ns = 20 * SECOND_NS, .retries = 2
+    };
+    struct health_state health = { 0 };
+    health_state_begin(&health);
+    assert_int_equal(health_state_delay_ms(&health, &options, 0), 500);
+    assert_int_equal(health_state_delay_ms(&health, &options, 20 * SECOND_NS), 30000);
+    for (int i = 0; i < 7; i++) /* within the start period nothing counts */
+        assert_false(probed(&health, &options, 101 + i, 1));
+    assert_int_equal(health.failing_streak, 0);
+    assert_false(probed(&health, &options, 121, -1));
+    assert_int_equal(health.failing_streak, 1);
+    assert_true(probed(&health, &options, 122, 1));
+    assert_int_equal(health.status, UNHEALTHY);
+    assert_false(probed(&health, &options, 123, 1));
+    assert_true(probed(&health, &options, 124, 0));
+    assert_int_equal(health.status, HEALTHY);
+    assert_int_equal(health.failing_streak, 0);
+    assert_int_equal(health_state_delay_ms(&health, &options, SECOND_NS), 30000);
+    g_autoptr(json_t) shown = health_state_json(&health);
+    assert_string_equal(json_get_string(shown, "Status", ""), "healthy");
+    const json_t *log = json_get_array(shown, "Log");
+    assert_int_equal(json_array_size(log), 5);
+    assert_string_equal(json_get_string(json_array_get(log, 0), "Start", ""), "1970-01-01T00:01:47Z");
+    assert_string_equal(json_get_string(json_array_get(log, 4), "Output", ""), "out\xef\xbf\xbd");
+    assert_int_equal(json_get_int(json_array_get(log, 1), "ExitCode", 0), -1);
+    health_state_begin(&health);
+    assert_int_equal(health.status, HEALTH_STARTING);
+    assert_int_equal(health.n_results, 5);
+    health_state_clear(&health);
+}
+
 /* ---- frames and detach keys ---- */
 
 static void collect(void *user, unsigned stream, const void *data, size_t length)
@@ -468,6 +532,8 @@ int main(void)
         cmocka_unit_test(test_config_errors_name_the_field),
         cmocka_unit_test(test_restart_backoff),
         cmocka_unit_test(test_restart_policies),
+        cmocka_unit_test(test_health_options),
+        cmocka_unit_test(test_health_goes_up_and_down),
         cmocka_unit_test(test_attach_frames),
         cmocka_unit_test(test_detach_keys),
         cmocka_unit_test(test_detach_keys_errors),

@@ -56,6 +56,8 @@ bool api_query_size(const struct api_request *request, unsigned *ret_rows, unsig
 /* ---- answers ---- */
 /* Takes the value. */
 bool api_respond_json(struct api_request *request, int status, json_t *value);
+/* JSON text, with status 200; ends it with a line feed. */
+bool api_respond_text(struct api_request *request, GString *text);
 bool api_respond_empty(struct api_request *request, int status);
 /* Streams of JSON messages, one a line. The answer begins with the first, so that what fails before it has a status of its own.
  * Takes the message. */

@@ -1,142 +1,158 @@
-/* GET /system/df. */
+/* GET /system/df. Written as text, for there may be 10,000 images. */
 #include "api/api-internal.h"
 
-static bool wants(const char *const *types, const char *type)
+#include "base/measure.h"
+
+#include <fcntl.h>
+
+struct usage {
+    struct api_request *request;
+    const char **types; /* what is asked for; none: all */
+    GString *out;
+    bool with_disk;
+};
+
+static bool wants(const struct usage *usage, const char *type)
 {
-    return !types[0] || g_strv_contains(types, type);
+    return !usage->types[0] || g_strv_contains(usage->types, type);
 }
 
-static gint64 layer_size(struct engine *engine, const char *diff_id)
+/* Begins a member of the answer. */
+static void append_key(const struct usage *usage, const char *key)
 {
-    struct layer_info info;
-    return layer_store_info(engine->layers, diff_id, &info, NULL) ? (gint64)info.content_bytes : 0;
+    g_string_append_printf(usage->out, "%s\"%s\":", usage->out->len > 1 ? "," : "", key);
 }
 
-/* Layers are counted once, however many images stand on them. */
-static gint64 layers_size(struct engine *engine)
+static void append_value(const struct usage *usage, const char *key, const json_t *value)
 {
-    g_auto(GStrv) ids = layer_store_list(engine->layers, NULL);
-    gint64 total = 0;
-    for (char **id = ids; id && *id; id++)
-        total += layer_size(engine, *id);
-    return total;
+    append_key(usage, key);
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    g_string_append(usage->out, text ? text : "null");
+    free(text);
 }
 
-/* diff id → in how many images it stands. */
-static GHashTable *layer_users(GPtrArray *images)
+/* How many containers use each image. */
+static GHashTable *count_users(const json_t *containers)
 {
-    GHashTable *users = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    for (guint i = 0; i < images->len; i++) {
-        const struct image *image = images->pdata[i];
-        g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
-        for (char **id = image->diff_ids; *id; id++) {
-            if (!g_hash_table_add(seen, *id))
-                continue; /* twice in one image is not shared */
-            g_hash_table_insert(users, g_strdup(*id), GINT_TO_POINTER(GPOINTER_TO_INT(g_hash_table_lookup(users, *id)) + 1));
-        }
-    }
-    return users;
-}
-
-static gint64 shared_size(struct engine *engine, const struct image *image, GHashTable *users)
-{
-    gint64 total = 0;
-    for (char **id = image->diff_ids; *id; id++)
-        if (GPOINTER_TO_INT(g_hash_table_lookup(users, *id)) > 1)
-            total += layer_size(engine, *id);
-    return total;
-}
-
-static json_int_t count_containers(const json_t *containers, const char *image_id)
-{
-    json_int_t n = 0;
+    GHashTable *counts = g_hash_table_new(g_str_hash, g_str_equal);
     size_t i;
     json_t *container;
-    json_array_foreach(containers, i, container) n += g_str_equal(json_get_string(container, "ImageID", ""), image_id);
-    return n;
+    json_array_foreach((json_t *)containers, i, container)
+    {
+        const char *id = json_get_string(container, "ImageID", "");
+        g_hash_table_insert(counts, (gpointer)id, GUINT_TO_POINTER(GPOINTER_TO_UINT(g_hash_table_lookup(counts, id)) + 1));
+    }
+    return counts;
 }
 
-/* What the list of images leaves open: how much of each is shared, and how many containers use it. */
-static bool complete_images(struct api_request *request, json_t *images, GError **error)
+static guint containers_of(void *user, const char *image_id)
 {
-    g_autoptr(GPtrArray) records = NULL;
+    return GPOINTER_TO_UINT(g_hash_table_lookup(user, image_id));
+}
+
+static bool add_images(const struct usage *usage, GError **error)
+{
+    struct api_request *request = usage->request;
     g_autoptr(json_t) containers = NULL;
-    if (!image_store_list(request->engine->images, &records, error) ||
+    struct image_usage sums;
+    if (!image_store_usage(request->engine->images, false, &sums, error) ||
         !container_list(request->engine->containers, true, 0, false, NULL, request->version, &containers, error))
         return false;
-    g_autoptr(GHashTable) users = layer_users(records);
-    size_t i;
-    json_t *summary;
-    json_array_foreach(images, i, summary)
-    {
-        const char *id = json_get_string(summary, "Id", "");
-        json_object_set_new(summary, "Containers", json_integer(count_containers(containers, id)));
-        for (guint record = 0; record < records->len; record++)
-            if (g_str_equal(((const struct image *)records->pdata[record])->id, id))
-                json_object_set_new(summary, "SharedSize",
-                                    json_integer(shared_size(request->engine, records->pdata[record], users)));
-    }
-    return true;
+    append_key(usage, "LayersSize");
+    g_string_append_printf(usage->out, "%" G_GINT64_FORMAT, sums.content_bytes);
+    g_autoptr(GHashTable) counts = count_users(containers);
+    const struct image_list_options options = {
+        .with_shared = true, .api_version = request->version, .count_containers = containers_of, .count_containers_user = counts
+    };
+    append_key(usage, "Images");
+    return image_store_list_json(request->engine->images, &options, usage->out, error);
 }
 
-static bool add_images(struct api_request *request, json_t *answer, GError **error)
+static bool add_volumes(const struct usage *usage, GError **error)
 {
-    g_autoptr(json_t) images = NULL;
-    if (!image_store_summaries(request->engine->images, false, false, NULL, request->version, &images, error) ||
-        !complete_images(request, images, error))
-        return false;
-    json_object_set_new(answer, "LayersSize", json_integer(layers_size(request->engine)));
-    json_object_set(answer, "Images", images);
-    return true;
-}
-
-static bool add_volumes(struct api_request *request, json_t *answer, GError **error)
-{
+    struct volume_manager *manager = usage->request->engine->volumes;
     g_autoptr(json_t) volumes = NULL;
-    if (!volume_list(request->engine->volumes, NULL, &volumes, error))
+    if (!volume_list(manager, NULL, &volumes, error))
         return false;
     json_t *list = json_get_array(volumes, "Volumes"), *volume;
+    g_autoptr(json_t) none = json_array();
     size_t i;
     /* Clients count on it: docker's `system df` ends where it is missing. */
     json_array_foreach(list, i, volume)
     {
-        json_t *usage;
-        if (!volume_usage(request->engine->volumes, json_get_string(volume, "Name", ""), &usage, error))
+        json_t *size;
+        if (!volume_usage(manager, json_get_string(volume, "Name", ""), &size, error))
             return false;
-        json_object_set_new(volume, "UsageData", usage);
+        json_object_set_new(volume, "UsageData", size);
     }
-    json_object_set_new(answer, "Volumes", list ? json_incref(list) : json_array());
+    append_value(usage, "Volumes", list ? list : none);
     return true;
 }
 
-static bool add_containers(struct api_request *request, json_t *answer, GError **error)
+static bool add_containers(const struct usage *usage, GError **error)
 {
-    json_t *containers = NULL;
-    if (!container_list(request->engine->containers, true, 0, true, NULL, request->version, &containers, error))
+    g_autoptr(json_t) containers = NULL;
+    if (!container_list(usage->request->engine->containers, true, 0, true, NULL, usage->request->version, &containers, error))
         return false;
-    json_object_set_new(answer, "Containers", containers);
+    append_value(usage, "Containers", containers);
+    return true;
+}
+
+static guint64 disk_bytes(const struct usage *usage, const char *directory)
+{
+    g_autofree char *path = g_build_filename(usage->request->engine->options->data_root, directory, NULL);
+    struct measure measured;
+    measure_tree(AT_FDCWD, path, &measured);
+    return measured.disk_bytes;
+}
+
+/* "OnDisk", for those who ask with on-disk=1: what `du` says of each, which the sums of contents cannot. Steps of builds are
+ * images. */
+static bool add_disk(const struct usage *usage, GError **error)
+{
+    struct image_usage sums;
+    if (!image_store_usage(usage->request->engine->images, true, &sums, error))
+        return false;
+    append_key(usage, "OnDisk");
+    g_string_append_printf(usage->out,
+                           "{\"Images\":%" G_GUINT64_FORMAT ",\"Containers\":%" G_GUINT64_FORMAT ",\"Volumes\":%" G_GUINT64_FORMAT
+                           ",\"BuildCache\":0}",
+                           sums.disk_bytes, disk_bytes(usage, "containers"), disk_bytes(usage, "volumes"));
+    return true;
+}
+
+static bool add_all(const struct usage *usage, GError **error)
+{
+    if ((wants(usage, "image") && !add_images(usage, error)) || (wants(usage, "container") && !add_containers(usage, error)) ||
+        (wants(usage, "volume") && !add_volumes(usage, error)) || (usage->with_disk && !add_disk(usage, error)))
+        return false;
+    if (!wants(usage, "build-cache"))
+        return true;
+    append_key(usage, "BuildCache");
+    g_string_append(usage->out, "[]");
+    if (usage->request->version < 42) {
+        append_key(usage, "BuilderSize");
+        g_string_append_c(usage->out, '0');
+    }
     return true;
 }
 
 static bool show_usage(struct api_request *request, GError **error)
 {
     g_autofree const char **types = http_request_query_all(http_exchange_request(request->http), "type");
-    g_autoptr(json_t) answer = json_object();
+    g_autoptr(GString) out = g_string_new("{");
     for (const char **type = types; *type; type++) {
         static const char *const known[] = { "container", "image", "volume", "build-cache", NULL };
         if (!g_strv_contains(known, *type))
             return error_set(error, TARE_ERROR_INVALID, "unknown object type: %s", *type);
     }
-    if ((wants(types, "image") && !add_images(request, answer, error)) ||
-        (wants(types, "container") && !add_containers(request, answer, error)) ||
-        (wants(types, "volume") && !add_volumes(request, answer, error)))
+    const struct usage usage = {
+        .request = request, .types = types, .out = out, .with_disk = api_query_bool(request, "on-disk")
+    };
+    if (!add_all(&usage, error))
         return false;
-    if (wants(types, "build-cache")) {
-        json_object_set_new(answer, "BuildCache", json_array());
-        if (request->version < 42)
-            json_object_set_new(answer, "BuilderSize", json_integer(0));
-    }
-    return api_respond_json(request, 200, g_steal_pointer(&answer));
+    g_string_append_c(out, '}');
+    return api_respond_text(request, out);
 }
 
 const struct api_route disk_routes[] = {

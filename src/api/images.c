@@ -6,7 +6,7 @@
 static bool list_images(struct api_request *request, GError **error)
 {
     g_autoptr(json_t) filters = NULL;
-    json_t *answer = NULL;
+    g_autoptr(GString) answer = g_string_new(NULL);
     if (!api_query_filters(request, &filters, error))
         return false;
     const char *old_filter = request->version < 25 ? api_query(request, "filter") : NULL;
@@ -15,9 +15,11 @@ static bool list_images(struct api_request *request, GError **error)
             filters = json_object();
         json_object_set_new(filters, "reference", json_pack("{s:b}", old_filter, 1));
     }
-    return image_store_summaries(request->engine->images, api_query_bool(request, "all"), api_query_bool(request, "digests"),
-                                 filters, request->version, &answer, error) &&
-           api_respond_json(request, 200, answer);
+    const struct image_list_options options = { .all = api_query_bool(request, "all"),
+                                                .with_shared = request->version >= 42 && api_query_bool(request, "shared-size"),
+                                                .filters = filters,
+                                                .api_version = request->version };
+    return image_store_list_json(request->engine->images, &options, answer, error) && api_respond_text(request, answer);
 }
 
 static bool inspect_image(struct api_request *request, GError **error)

@@ -136,6 +136,13 @@ bool api_respond_json(struct api_request *request, int status, json_t *value)
     return true;
 }
 
+bool api_respond_text(struct api_request *request, GString *text)
+{
+    g_string_append_c(text, '\n');
+    http_exchange_respond(request->http, 200, "application/json", text->str, text->len);
+    return true;
+}
+
 bool api_respond_empty(struct api_request *request, int status)
 {
     http_exchange_respond_empty(request->http, status);

@@ -203,7 +203,6 @@ bool tree_copy(int from, int to, const struct tree_copy_options *options, GError
 struct tar_writer;
 bool tree_write_tar(int dirfd, const char *name, const char *prefix, struct tar_writer *writer, struct cancel *cancel,
                     GError **error);
-guint64 tree_disk_bytes(int dirfd);
 
 /* ---- spec.c ---- */
 struct spec_device {

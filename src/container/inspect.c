@@ -1,6 +1,8 @@
 /* GET /containers/{id}/json: the shape of Docker 20.10, and the newer members by the request's version. */
 #include "container/container-internal.h"
 
+#include "base/measure.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -70,9 +72,9 @@ static json_t *graph_driver(struct container *container)
 bool container_sizes(struct container *container, guint64 *ret_rw, guint64 *ret_root)
 {
     g_autofree char *name = g_strdup_printf("%s/upper", container->id);
-    g_autofd int upper = openat(container->manager->containers_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    *ret_rw = upper < 0 ? 0 : tree_disk_bytes(upper);
-    *ret_root = *ret_rw;
+    struct measure upper;
+    measure_tree(container->manager->containers_fd, name, &upper);
+    *ret_rw = *ret_root = upper.content_bytes;
     for (char **diff_id = container->diff_ids; *diff_id; diff_id++) {
         struct layer_info info;
         if (layer_store_info(container->manager->layers, *diff_id, &info, NULL))

@@ -384,28 +384,3 @@ bool tree_write_tar(int dirfd, const char *name, const char *prefix, struct tar_
         return fail(error, "open", name);
     return write_directory(&walk, fd, "", 0, error);
 }
-
-/* ---- measuring ---- */
-
-static guint64 count_bytes(int fd, unsigned depth)
-{
-    g_autoptr(GPtrArray) names = directory_names(fd, NULL);
-    guint64 bytes = 0;
-    struct stat st;
-    for (guint i = 0; names && i < names->len && depth <= DEPTH_MAX; i++) {
-        if (fstatat(fd, names->pdata[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
-            continue;
-        if (S_ISREG(st.st_mode))
-            bytes += st.st_size;
-        g_autofd int below =
-            S_ISDIR(st.st_mode) ? openat(fd, names->pdata[i], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
-        if (below >= 0)
-            bytes += count_bytes(below, depth + 1);
-    }
-    return bytes;
-}
-
-guint64 tree_disk_bytes(int dirfd)
-{
-    return count_bytes(dirfd, 0);
-}

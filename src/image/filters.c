@@ -11,7 +11,7 @@ bool image_filter_check_names(const json_t *filters, const char *const *known, G
     const char *name;
     json_t *values;
     json_object_foreach((json_t *)filters, name, values) if (!g_strv_contains(known, name)) return error_set(
-        error, TARE_ERROR_INVALID, "invalid filter '%s'", name);
+        error, TARE_ERROR_INVALID, "Invalid filter '%s'", name);
     return true;
 }
 
@@ -32,5 +32,5 @@ bool image_filter_time(const char *text, gint64 *ret_ns, GError **error)
     g_autofree char *date = g_strconcat(text, strchr(text, 'T') ? "Z" : "T00:00:00Z", NULL);
     if (timestamp_parse(date, ret_ns))
         return true;
-    return error_set(error, TARE_ERROR_INVALID, "invalid filter 'until=%s'", text);
+    return error_set(error, TARE_ERROR_INVALID, "failed to parse value as time or duration: \"%s\"", text);
 }

@@ -3,21 +3,47 @@
 
 #include <string.h>
 
-bool store_collect_layers(struct image_store *store, GError **error)
+#define IS_UNUSED                                                                       \
+    "NOT EXISTS (SELECT 1 FROM image_layer WHERE image_layer.diff_id = layer.diff_id) " \
+    "AND NOT EXISTS (SELECT 1 FROM layer_hold WHERE layer_hold.diff_id = layer.diff_id)"
+
+static bool find_unused(struct image_store *store, GHashTable *candidates, GPtrArray *unused, GError **error)
+{
+    if (!candidates)
+        return database_get_strings(store->database, unused, error, "SELECT diff_id FROM layer WHERE " IS_UNUSED, NULL);
+    GHashTableIter iter;
+    gpointer diff_id;
+    g_hash_table_iter_init(&iter, candidates);
+    while (g_hash_table_iter_next(&iter, &diff_id, NULL))
+        if (!database_get_strings(store->database, unused, error, "SELECT diff_id FROM layer WHERE diff_id = ? AND " IS_UNUSED,
+                                  "s", diff_id))
+            return false;
+    return true;
+}
+
+static bool delete_rows(struct image_store *store, const GPtrArray *unused, GError **error)
+{
+    if (!database_begin(store->database, false, error))
+        return false;
+    for (guint i = 0; i < unused->len; i++)
+        if (!database_run(store->database, error, "DELETE FROM layer WHERE diff_id = ?", "s", unused->pdata[i])) {
+            database_rollback(store->database);
+            return false;
+        }
+    return database_commit(store->database, error);
+}
+
+bool store_collect_layers(struct image_store *store, GHashTable *candidates, GError **error)
 {
     g_autoptr(GPtrArray) unused = g_ptr_array_new_with_free_func(g_free);
-    if (!database_get_strings(
-            store->database, unused, error,
-            "SELECT diff_id FROM layer WHERE NOT EXISTS (SELECT 1 FROM image_layer WHERE image_layer.diff_id = layer.diff_id) "
-            "AND NOT EXISTS (SELECT 1 FROM layer_hold WHERE layer_hold.diff_id = layer.diff_id)",
-            NULL))
+    if (!find_unused(store, candidates, unused, error))
         return false;
-    for (guint i = 0; i < unused->len; i++) {
-        /* The row first: a file without a row is swept at the next start, a row without a file would be a lie. */
-        if (!database_run(store->database, error, "DELETE FROM layer WHERE diff_id = ?", "s", unused->pdata[i]) ||
-            !layer_store_remove(store->layers, unused->pdata[i], error))
+    /* The rows first: a file without a row is swept at the next start, a row without a file would be a lie. */
+    if (unused->len > 0 && !delete_rows(store, unused, error))
+        return false;
+    for (guint i = 0; i < unused->len; i++)
+        if (!layer_store_remove(store->layers, unused->pdata[i], error))
             return false;
-    }
     return true;
 }
 
@@ -85,14 +111,25 @@ void image_layer_claim_init(struct image_layer_claim *claim, struct image_store 
                                          .holder = holder };
 }
 
+static bool release(struct image_store *store, const char *holder, GError **error)
+{
+    g_autoptr(GPtrArray) held = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GHashTable) candidates = g_hash_table_new(g_str_hash, g_str_equal);
+    if (!database_get_strings(store->database, held, error, "SELECT diff_id FROM layer_hold WHERE holder = ?", "s", holder))
+        return false;
+    for (guint i = 0; i < held->len; i++)
+        g_hash_table_add(candidates, held->pdata[i]);
+    return database_run(store->database, error, "DELETE FROM layer_hold WHERE holder = ?", "s", holder) &&
+           store_collect_layers(store, candidates, error);
+}
+
 bool image_store_release_layers(struct image_store *store, const char *holder, GError **error)
 {
     g_mutex_lock(&store->lock);
     gint64 held = 0;
     bool ok = database_get_int(store->database, 0, &held, error, "SELECT count(*) FROM layer_hold WHERE holder = ?", "s", holder);
     if (ok && held > 0)
-        ok = database_run(store->database, error, "DELETE FROM layer_hold WHERE holder = ?", "s", holder) &&
-             store_collect_layers(store, error);
+        ok = release(store, holder, error);
     g_mutex_unlock(&store->lock);
     return ok;
 }
@@ -106,21 +143,22 @@ static bool release_strangers(struct image_store *store, bool (*keep)(void *user
         if (!keep(user, holders->pdata[i]) &&
             !database_run(store->database, error, "DELETE FROM layer_hold WHERE holder = ?", "s", holders->pdata[i]))
             return false;
-    return store_collect_layers(store, error);
+    return store_collect_layers(store, NULL, error);
 }
 
 /* Files of layers that no row names: what a killed ingest or removal left. */
 static bool remove_unknown_files(struct image_store *store, GError **error)
 {
+    g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GHashTable) known = g_hash_table_new(g_str_hash, g_str_equal);
     g_auto(GStrv) stored = layer_store_list(store->layers, error);
-    if (!stored)
+    if (!stored || !database_get_strings(store->database, rows, error, "SELECT diff_id FROM layer", NULL))
         return false;
-    for (char **diff_id = stored; *diff_id; diff_id++) {
-        gint64 known;
-        if (!database_get_int(store->database, 0, &known, error, "SELECT count(*) FROM layer WHERE diff_id = ?", "s", *diff_id) ||
-            (!known && !layer_store_remove(store->layers, *diff_id, error)))
+    for (guint i = 0; i < rows->len; i++)
+        g_hash_table_add(known, rows->pdata[i]);
+    for (char **diff_id = stored; *diff_id; diff_id++)
+        if (!g_hash_table_contains(known, *diff_id) && !layer_store_remove(store->layers, *diff_id, error))
             return false;
-    }
     return true;
 }
 

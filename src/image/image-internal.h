@@ -33,11 +33,14 @@ bool store_has_children(struct image_store *store, const char *id, bool *ret, GE
 
 void store_emit(struct image_store *store, const char *action, const char *id, const char *name);
 
-/* Removes layers (rows, files, fix-ups) that nothing refers to. Lock held, no transaction open. */
-bool store_collect_layers(struct image_store *store, GError **error);
+/* Removes layers (rows, files) that nothing refers to: of these diff ids, or (NULL) of all. Lock held, no transaction open. */
+bool store_collect_layers(struct image_store *store, GHashTable *candidates, GError **error);
+/* One `docker image rm NAME` after another, in transactions of many: what is refused (CONFLICT, NOT_FOUND) is left out and counts
+ * as success. Lines are appended. */
+bool store_remove_many(struct image_store *store, const char *const *names, json_t *lines, GError **error);
 /* Inserts or keeps the layer's row. Within a transaction. */
 bool store_put_layer(struct image_store *store, const struct layer_info *layer, GError **error);
-/* Refuses filters not in the list: "invalid filter 'x'". */
+/* Refuses filters not in the list: "Invalid filter 'x'". */
 bool image_filter_check_names(const json_t *filters, const char *const *known, GError **error);
 /* until=…: RFC 3339, unix seconds or a duration before now → ns. */
 bool image_filter_time(const char *text, gint64 *ret_ns, GError **error);

@@ -95,8 +95,22 @@ bool image_store_remove(struct image_store *store, const char *name, bool force,
 
 /* The API's objects; new references. api_version is the minor number: 51 for 1.51. */
 bool image_store_inspect(struct image_store *store, const char *name, unsigned api_version, json_t **ret, GError **error);
-bool image_store_summaries(struct image_store *store, bool all, bool digests, const json_t *filters, unsigned api_version,
-                           json_t **ret, GError **error);
+/* The list as JSON text, appended to out. */
+struct image_list_options {
+    bool all, with_shared;
+    const json_t *filters;
+    unsigned api_version;
+    guint (*count_containers)(void *user, const char *image_id); /* NULL: "Containers" is -1 */
+    void *count_containers_user;
+};
+bool image_store_list_json(struct image_store *store, const struct image_list_options *options, GString *out, GError **error);
+/* What the layers of all images come to, each counted once: content, and what their files take on the disk (layers that only a
+ * holder needs included). */
+struct image_usage {
+    gint64 content_bytes;
+    guint64 disk_bytes;
+};
+bool image_store_usage(struct image_store *store, bool with_disk, struct image_usage *ret, GError **error);
 bool image_store_history(struct image_store *store, const char *name, json_t **ret, GError **error);
 bool image_store_prune(struct image_store *store, bool dangling_only, const json_t *filters, json_t **ret, GError **error);
 

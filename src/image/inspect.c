@@ -38,8 +38,13 @@ static void add_dated_members(json_t *object, const struct image *image, unsigne
 bool image_store_inspect(struct image_store *store, const char *name, unsigned api_version, json_t **ret, GError **error)
 {
     g_autoimage struct image *image = NULL;
-    if (!image_store_get(store, name, &image, error))
+    g_autoptr(GError) problem = NULL;
+    if (!image_store_get(store, name, &image, &problem)) {
+        if (error_is(problem, TARE_ERROR_NOT_FOUND))
+            g_prefix_error(&problem, "no such image: %s: ", name);
+        g_propagate_error(error, g_steal_pointer(&problem));
         return false;
+    }
     char tagged[TIMESTAMP_ROOM];
     timestamp_format(image->last_tagged_ns, tagged);
     json_t *object =
@@ -116,4 +121,12 @@ bool image_store_history(struct image_store *store, const char *name, json_t **r
         return false;
     *ret = g_steal_pointer(&rows);
     return true;
+}
+
+bool image_store_usage(struct image_store *store, bool with_disk, struct image_usage *ret, GError **error)
+{
+    ret->disk_bytes = with_disk ? layer_store_disk_bytes(store->layers) : 0;
+    return database_get_int(
+        store->database, 0, &ret->content_bytes, error,
+        "SELECT coalesce(sum(content_bytes), 0) FROM layer WHERE diff_id IN (SELECT diff_id FROM image_layer)", NULL);
 }

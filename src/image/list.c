@@ -1,4 +1,5 @@
-/* GET /images/json: the list with its filters. Reads columns, never whole configs: a list of 10,000 images must be quick. */
+/* GET /images/json: the list with its filters. Reads one index of the database, never whole configs, and writes text, never a
+ * tree: a list of 10,000 images must be quick. */
 #include "image/image-internal.h"
 
 #include "base/filter.h"
@@ -9,76 +10,115 @@
 #include <string.h>
 
 struct summary {
-    char *id, *labels, *parent;
-    gint64 created_ns, size;
-    GPtrArray *tags, *digests; /* of struct image_name * */
+    const char *id, *labels, *parent; /* in the listing's chunk */
+    gint64 created_ns, size, shared;
+    struct listed_name *tags, *digests; /* in order */
 };
 
-static void summary_free(gpointer data)
-{
-    struct summary *summary = data;
-    g_free(summary->id);
-    g_free(summary->labels);
-    g_free(summary->parent);
-    g_ptr_array_unref(summary->tags);
-    g_ptr_array_unref(summary->digests);
-    g_free(summary);
-}
+struct listed_name {
+    const char *name, *value;
+    bool is_digest;
+    struct listed_name *next;
+};
 
 struct listing {
-    GPtrArray *summaries;
-    GHashTable *by_id;   /* id → struct summary * */
+    GStringChunk *texts;
+    GArray *summaries;   /* of struct summary */
+    GHashTable *by_id;   /* id → index + 1 */
     GHashTable *parents; /* ids that are a parent */
 };
 
 static bool take_summary(sqlite3_stmt *row, void *user, GError **error)
 {
     struct listing *listing = user;
-    struct summary *summary = g_new0(struct summary, 1);
-    summary->id = g_strdup((const char *)sqlite3_column_text(row, 0));
-    summary->labels = g_strdup((const char *)sqlite3_column_text(row, 1));
-    summary->parent = g_strdup((const char *)sqlite3_column_text(row, 2));
-    summary->created_ns = sqlite3_column_int64(row, 3);
-    summary->size = sqlite3_column_int64(row, 4);
-    summary->tags = g_ptr_array_new_with_free_func(image_name_free);
-    summary->digests = g_ptr_array_new_with_free_func(image_name_free);
-    g_ptr_array_add(listing->summaries, summary);
-    g_hash_table_insert(listing->by_id, summary->id, summary);
-    if (summary->parent)
-        g_hash_table_add(listing->parents, summary->parent);
+    const char *id = (const char *)sqlite3_column_text(row, 0), *labels = (const char *)sqlite3_column_text(row, 1),
+               *parent = (const char *)sqlite3_column_text(row, 2);
+    struct summary summary = { .id = g_string_chunk_insert(listing->texts, id),
+                               .labels = labels ? g_string_chunk_insert(listing->texts, labels) : NULL,
+                               .parent = parent ? g_string_chunk_insert(listing->texts, parent) : NULL,
+                               .created_ns = sqlite3_column_int64(row, 3),
+                               .size = sqlite3_column_int64(row, 4),
+                               .shared = -1 };
+    g_array_append_val(listing->summaries, summary);
+    g_hash_table_insert(listing->by_id, (gpointer)summary.id, GUINT_TO_POINTER(listing->summaries->len));
+    if (summary.parent)
+        g_hash_table_add(listing->parents, (gpointer)summary.parent);
     return true;
+}
+
+static struct summary *find_summary(struct listing *listing, const char *id)
+{
+    guint index = GPOINTER_TO_UINT(g_hash_table_lookup(listing->by_id, id));
+    return index ? &g_array_index(listing->summaries, struct summary, index - 1) : NULL;
 }
 
 static bool take_name(sqlite3_stmt *row, void *user, GError **error)
 {
     struct listing *listing = user;
-    struct summary *summary = g_hash_table_lookup(listing->by_id, sqlite3_column_text(row, 3));
+    struct summary *summary = find_summary(listing, (const char *)sqlite3_column_text(row, 3));
     if (!summary)
         return true;
-    struct image_name *name = g_new0(struct image_name, 1);
-    name->name = g_strdup((const char *)sqlite3_column_text(row, 0));
-    name->value = g_strdup((const char *)sqlite3_column_text(row, 1));
+    struct listed_name *name = g_new0(struct listed_name, 1), **at;
+    name->name = g_string_chunk_insert_const(listing->texts, (const char *)sqlite3_column_text(row, 0));
+    name->value = g_string_chunk_insert(listing->texts, (const char *)sqlite3_column_text(row, 1));
     name->is_digest = sqlite3_column_int(row, 2) != 0;
-    g_ptr_array_add(name->is_digest ? summary->digests : summary->tags, name);
+    for (at = name->is_digest ? &summary->digests : &summary->tags; *at; at = &(*at)->next)
+        ;
+    *at = name;
     return true;
 }
 
-static bool listing_read(struct image_store *store, struct listing *listing, GError **error)
+static bool take_shared(sqlite3_stmt *row, void *user, GError **error)
 {
-    listing->summaries = g_ptr_array_new_with_free_func(summary_free);
+    struct summary *summary = find_summary(user, (const char *)sqlite3_column_text(row, 0));
+    if (summary)
+        summary->shared = sqlite3_column_int64(row, 1);
+    return true;
+}
+
+/* What each image's layers that another image has too come to. */
+static bool read_shared(struct image_store *store, struct listing *listing, GError **error)
+{
+    for (guint i = 0; i < listing->summaries->len; i++)
+        g_array_index(listing->summaries, struct summary, i).shared = 0;
+    return database_query(store->database, take_shared, listing, error,
+                          "SELECT image, sum(content_bytes) FROM image_layer JOIN layer USING (diff_id) WHERE diff_id IN (SELECT "
+                          "diff_id FROM image_layer GROUP BY diff_id HAVING count(DISTINCT image) > 1) GROUP BY image",
+                          NULL);
+}
+
+static bool listing_read(struct image_store *store, struct listing *listing, bool with_shared, GError **error)
+{
+    listing->texts = g_string_chunk_new(1 << 16);
+    listing->summaries = g_array_new(FALSE, FALSE, sizeof(struct summary));
     listing->by_id = g_hash_table_new(g_str_hash, g_str_equal);
     listing->parents = g_hash_table_new(g_str_hash, g_str_equal);
     return database_query(store->database, take_summary, listing, error,
                           "SELECT id, labels, parent, created, size FROM image ORDER BY created DESC, serial DESC", NULL) &&
            database_query(store->database, take_name, listing, error,
-                          "SELECT name, value, is_digest, image FROM image_name ORDER BY name, value", NULL);
+                          "SELECT name, value, is_digest, image FROM image_name ORDER BY name, value", NULL) &&
+           (!with_shared || read_shared(store, listing, error));
+}
+
+static void free_names(struct listed_name *name)
+{
+    while (name) {
+        struct listed_name *next = name->next;
+        g_free(name);
+        name = next;
+    }
 }
 
 static void listing_clear(struct listing *listing)
 {
+    for (guint i = 0; i < listing->summaries->len; i++) {
+        free_names(g_array_index(listing->summaries, struct summary, i).tags);
+        free_names(g_array_index(listing->summaries, struct summary, i).digests);
+    }
     g_hash_table_unref(listing->parents);
     g_hash_table_unref(listing->by_id);
-    g_ptr_array_unref(listing->summaries);
+    g_array_unref(listing->summaries);
+    g_string_chunk_free(listing->texts);
 }
 
 /* ---- filters ---- */
@@ -109,9 +149,10 @@ static bool read_dangling(const json_t *filters, struct image_filter *filter, GE
 {
     g_auto(GStrv) values = filters_values(filters, "dangling");
     filter->has_dangling = values[0] != NULL;
-    for (char **value = values; *value; value++)
-        if (!parse_bool(*value, &filter->dangling_only))
-            return error_set(error, TARE_ERROR_INVALID, "invalid filter 'dangling=%s'", *value);
+    if (values[0] && (values[1] || !parse_bool(values[0], &filter->dangling_only))) {
+        g_autofree char *text = g_strjoinv(" ", values);
+        return error_set(error, TARE_ERROR_INVALID, "Invalid filter 'dangling=[%s]'", text);
+    }
     return true;
 }
 
@@ -151,20 +192,26 @@ static bool read_filter(struct image_store *store, const json_t *filters, struct
 }
 
 /* distribution/reference's FamiliarMatch: the pattern against the name with and without its tag; "*" does not cross "/". */
-static bool reference_matches(const struct image_name *name, char **patterns)
+static bool reference_matches(const struct listed_name *name, char **patterns)
 {
-    g_autofree char *text = image_name_text(name);
+    g_autofree char *text = g_strconcat(name->name, name->is_digest ? "@" : ":", name->value, NULL);
     for (; *patterns; patterns++)
         if (fnmatch(*patterns, text, FNM_PATHNAME) == 0 || fnmatch(*patterns, name->name, FNM_PATHNAME) == 0)
             return true;
     return false;
 }
 
-static void keep_matching(GPtrArray *names, char **patterns)
+static void keep_matching(struct listed_name **names, char **patterns)
 {
-    for (guint i = names->len; i-- > 0;)
-        if (!reference_matches(names->pdata[i], patterns))
-            g_ptr_array_remove_index(names, i);
+    while (*names) {
+        struct listed_name *name = *names;
+        if (reference_matches(name, patterns)) {
+            names = &name->next;
+        } else {
+            *names = name->next;
+            g_free(name);
+        }
+    }
 }
 
 static bool labels_pass(const struct summary *summary, const struct image_filter *filter)
@@ -183,15 +230,15 @@ static bool passes(const struct listing *listing, struct summary *summary, const
         return false;
     if (!labels_pass(summary, filter))
         return false;
-    bool named = summary->tags->len + summary->digests->len > 0;
+    bool named = summary->tags || summary->digests;
     if (filter->has_references) {
-        keep_matching(summary->tags, filter->references);
-        keep_matching(summary->digests, filter->references);
-        if (summary->tags->len + summary->digests->len == 0)
+        keep_matching(&summary->tags, filter->references);
+        keep_matching(&summary->digests, filter->references);
+        if (!summary->tags && !summary->digests)
             return false;
     }
     if (named)
-        return !filter->has_dangling || !filter->dangling_only || summary->tags->len == 0;
+        return !filter->has_dangling || !filter->dangling_only || !summary->tags;
     if (filter->has_dangling && !filter->dangling_only)
         return false;
     return all || !g_hash_table_contains(listing->parents, summary->id);
@@ -199,54 +246,61 @@ static bool passes(const struct listing *listing, struct summary *summary, const
 
 /* ---- output ---- */
 
-static json_t *names_array(const GPtrArray *names, const char *none, unsigned api_version, bool other_empty)
+/* Names and values have no character that JSON escapes: the grammar of references does not allow any. */
+static void append_names(GString *out, const char *key, const struct listed_name *names, const char *none)
 {
-    json_t *array = json_array();
-    for (guint i = 0; i < names->len; i++) {
-        g_autofree char *text = image_name_text(names->pdata[i]);
-        json_array_append_new(array, json_string(text));
+    g_string_append_printf(out, ",\"%s\":[", key);
+    if (!names && none)
+        g_string_append_printf(out, "\"%s\"", none);
+    for (const struct listed_name *name = names; name; name = name->next) {
+        g_string_append(out, name == names ? "\"" : ",\"");
+        g_string_append(out, name->name);
+        g_string_append_c(out, name->is_digest ? '@' : ':');
+        g_string_append(out, name->value);
+        g_string_append_c(out, '"');
     }
-    if (names->len == 0 && other_empty && api_version < 43)
-        json_array_append_new(array, json_string(none));
-    return array;
+    g_string_append_c(out, ']');
 }
 
-static json_t *summary_object(const struct summary *summary, unsigned api_version)
+static void append_summary(GString *out, const struct summary *summary, const struct image_list_options *options)
 {
-    bool dangling = summary->tags->len + summary->digests->len == 0;
-    json_t *labels = summary->labels ? json_parse(summary->labels, strlen(summary->labels), 64 << 20, "labels", NULL) : NULL;
-    json_t *object = json_pack("{s:i, s:I, s:s, s:o, s:s, s:o, s:o, s:i, s:I}", "Containers", -1, "Created",
-                               (json_int_t)(summary->created_ns / 1000000000), "Id", summary->id, "Labels",
-                               labels ? labels : json_null(), "ParentId", summary->parent ? summary->parent : "", "RepoDigests",
-                               names_array(summary->digests, "<none>@<none>", api_version, dangling), "RepoTags",
-                               names_array(summary->tags, "<none>:<none>", api_version, dangling), "SharedSize", -1, "Size",
-                               (json_int_t)summary->size);
-    if (api_version < 44)
-        json_object_set_new(object, "VirtualSize", json_integer((json_int_t)summary->size));
-    return object;
+    bool says_none = !summary->tags && !summary->digests && options->api_version < 43;
+    gint64 containers =
+        options->count_containers ? (gint64)options->count_containers(options->count_containers_user, summary->id) : -1;
+    g_string_append_printf(out,
+                           "{\"Containers\":%" G_GINT64_FORMAT ",\"Created\":%" G_GINT64_FORMAT
+                           ",\"Id\":\"%s\",\"Labels\":%s,\"ParentId\":\"%s\"",
+                           containers, summary->created_ns / 1000000000, summary->id, summary->labels ? summary->labels : "null",
+                           summary->parent ? summary->parent : "");
+    append_names(out, "RepoDigests", summary->digests, says_none ? "<none>@<none>" : NULL);
+    append_names(out, "RepoTags", summary->tags, says_none ? "<none>:<none>" : NULL);
+    g_string_append_printf(out, ",\"SharedSize\":%" G_GINT64_FORMAT ",\"Size\":%" G_GINT64_FORMAT, summary->shared,
+                           summary->size);
+    if (options->api_version < 44)
+        g_string_append_printf(out, ",\"VirtualSize\":%" G_GINT64_FORMAT, summary->size);
+    g_string_append_c(out, '}');
 }
 
-bool image_store_summaries(struct image_store *store, bool all, bool digests, const json_t *filters, unsigned api_version,
-                           json_t **ret, GError **error)
+bool image_store_list_json(struct image_store *store, const struct image_list_options *options, GString *out, GError **error)
 {
     struct image_filter filter = { 0 };
     struct listing listing = { 0 };
-    if (!read_filter(store, filters, &filter, error)) {
+    if (!read_filter(store, options->filters, &filter, error)) {
         image_filter_clear(&filter);
         return false;
     }
-    bool ok = listing_read(store, &listing, error);
-    json_t *array = json_array();
+    bool ok = listing_read(store, &listing, options->with_shared, error);
+    const char *separator = "[";
     for (guint i = 0; ok && i < listing.summaries->len; i++) {
-        struct summary *summary = listing.summaries->pdata[i];
-        if (passes(&listing, summary, &filter, all))
-            json_array_append_new(array, summary_object(summary, api_version));
+        struct summary *summary = &g_array_index(listing.summaries, struct summary, i);
+        if (!passes(&listing, summary, &filter, options->all))
+            continue;
+        g_string_append(out, separator);
+        append_summary(out, summary, options);
+        separator = ",";
     }
+    g_string_append(out, *separator == '[' ? "[]" : "]");
     listing_clear(&listing);
     image_filter_clear(&filter);
-    if (ok)
-        *ret = array;
-    else
-        json_decref(array);
     return ok;
 }

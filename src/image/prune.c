@@ -5,37 +5,65 @@
 
 #include <string.h>
 
-static bool is_candidate(struct image_store *store, const struct image *image, bool dangling_only, gint64 until_ns,
-                         const json_t *filters, GError **error)
+struct candidate {
+    char *id, *labels;
+    gint64 created_ns;
+    bool is_named, is_tagged, is_parent;
+};
+
+static void candidate_free(gpointer data)
+{
+    struct candidate *candidate = data;
+    g_free(candidate->id);
+    g_free(candidate->labels);
+    g_free(candidate);
+}
+
+static bool take_candidate(sqlite3_stmt *row, void *user, GError **error)
+{
+    struct candidate *candidate = g_new0(struct candidate, 1);
+    candidate->id = g_strdup((const char *)sqlite3_column_text(row, 0));
+    candidate->labels = g_strdup((const char *)sqlite3_column_text(row, 1));
+    candidate->created_ns = sqlite3_column_int64(row, 2);
+    candidate->is_named = sqlite3_column_int(row, 3) != 0;
+    candidate->is_tagged = sqlite3_column_int(row, 4) != 0;
+    candidate->is_parent = sqlite3_column_int(row, 5) != 0;
+    g_ptr_array_add(user, candidate);
+    return true;
+}
+
+static bool is_wanted(struct image_store *store, const struct candidate *candidate, bool dangling_only, gint64 until_ns,
+                      const json_t *filters)
 {
     g_autofree char *running = NULL, *stopped = NULL;
-    bool has_children = true;
-    if (!store_has_children(store, image->id, &has_children, error) || has_children)
+    if (candidate->is_parent && (dangling_only || !candidate->is_named))
         return false;
-    if (dangling_only && (image->repo_tags[0] || image->repo_digests[0]))
+    if ((dangling_only && candidate->is_tagged) || (until_ns && candidate->created_ns > until_ns))
         return false;
-    if (until_ns && image->created_ns > until_ns)
-        return false;
-    if (!filters_matches_labels(filters, json_get_object(image_run_config(image), "Labels")))
-        return false;
+    if (filters_has(filters, "label") || filters_has(filters, "label!")) {
+        g_autoptr(json_t) labels =
+            candidate->labels ? json_parse(candidate->labels, strlen(candidate->labels), 64 << 20, "labels", NULL) : NULL;
+        if (!filters_matches_labels(filters, labels))
+            return false;
+    }
     if (store->user_check)
-        store->user_check(store->user_check_data, image->id, &running, &stopped);
+        store->user_check(store->user_check_data, candidate->id, &running, &stopped);
     return !running && !stopped;
 }
 
 /* Each name by itself, so that the answer's lines are those of `image rm NAME`; a dangling image by its id. */
-static bool remove_whole(struct image_store *store, const struct image *image, json_t *lines, GError **error)
+static bool add_names(struct image_store *store, const struct candidate *candidate, GPtrArray *all, GError **error)
 {
-    g_auto(GStrv) one = g_strdupv((char *[]){ image->id, NULL });
-    char **names = image->repo_tags[0] ? image->repo_tags : image->repo_digests[0] ? image->repo_digests : one;
-    for (; *names; names++) {
-        g_autoptr(json_t) part = NULL;
-        g_autoptr(GError) problem = NULL;
-        if (image_store_remove(store, *names, false, true, &part, &problem))
-            json_array_extend(lines, part);
-        else if (!error_is(problem, TARE_ERROR_CONFLICT) && !error_is(problem, TARE_ERROR_NOT_FOUND))
-            return g_propagate_error(error, g_steal_pointer(&problem)), false;
+    g_autoptr(GPtrArray) names = NULL;
+    if (!candidate->is_named) {
+        g_ptr_array_add(all, g_strdup(candidate->id));
+        return true;
     }
+    if (!store_names(store, candidate->id, &names, error))
+        return false;
+    for (guint i = 0; i < names->len; i++)
+        if (!candidate->is_tagged || !((const struct image_name *)names->pdata[i])->is_digest) /* digests go with their tag */
+            g_ptr_array_add(all, image_name_text(names->pdata[i]));
     return true;
 }
 
@@ -58,21 +86,25 @@ static bool read_until(const json_t *filters, gint64 *ret, GError **error)
 bool image_store_prune(struct image_store *store, bool dangling_only, const json_t *filters, json_t **ret, GError **error)
 {
     static const char *const known[] = { "dangling", "label", "label!", "until", NULL };
-    g_autoptr(GPtrArray) images = NULL;
+    g_autoptr(GPtrArray) candidates = g_ptr_array_new_with_free_func(candidate_free);
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     gint64 until_ns, before, after;
     if (!image_filter_check_names(filters, known, error) || !read_until(filters, &until_ns, error) ||
-        !layers_size(store, &before, error) || !image_store_list(store, &images, error))
+        !layers_size(store, &before, error) ||
+        !database_query(
+            store->database, take_candidate, candidates, error,
+            "SELECT id, labels, created, EXISTS (SELECT 1 FROM image_name n WHERE n.image = image.id), EXISTS (SELECT 1 "
+            "FROM image_name n WHERE n.image = image.id AND NOT n.is_digest), EXISTS (SELECT 1 FROM image c WHERE "
+            "c.parent = image.id) FROM image ORDER BY created DESC, serial DESC",
+            NULL))
         return false;
-    g_autoptr(json_t) lines = json_array();
-    for (guint i = 0; i < images->len; i++) {
-        GError *problem = NULL;
-        bool wanted = is_candidate(store, images->pdata[i], dangling_only, until_ns, filters, &problem);
-        if (problem)
-            return g_propagate_error(error, problem), false;
-        if (wanted && !remove_whole(store, images->pdata[i], lines, error))
+    for (guint i = 0; i < candidates->len; i++)
+        if (is_wanted(store, candidates->pdata[i], dangling_only, until_ns, filters) &&
+            !add_names(store, candidates->pdata[i], names, error))
             return false;
-    }
-    if (!layers_size(store, &after, error))
+    g_ptr_array_add(names, NULL);
+    g_autoptr(json_t) lines = json_array();
+    if (!store_remove_many(store, (const char *const *)names->pdata, lines, error) || !layers_size(store, &after, error))
         return false;
     bool any = json_array_size(lines) > 0;
     *ret = json_pack("{s:o, s:I}", "ImagesDeleted", any ? g_steal_pointer(&lines) : json_null(), "SpaceReclaimed",

@@ -11,6 +11,7 @@ struct removal {
     struct image_store *store;
     json_t *lines;     /* the answer */
     GPtrArray *fixups; /* chain ids whose fix-up index nobody needs any more */
+    GHashTable *freed; /* diff ids of deleted images: what nobody else has goes */
 };
 
 enum conflict_kind {
@@ -107,27 +108,96 @@ static bool is_single_reference(const GPtrArray *names)
 
 /* ---- the record and its layers ---- */
 
+struct doomed_layer {
+    char *chain_id;
+    gint64 position;
+};
+
+static void clear_doomed(gpointer layer)
+{
+    g_free(((struct doomed_layer *)layer)->chain_id);
+}
+
+struct doomed_layers {
+    GArray *layers; /* topmost first */
+    GHashTable *diff_ids;
+};
+
+static bool take_layer(sqlite3_stmt *row, void *user, GError **error)
+{
+    struct doomed_layers *doomed = user;
+    struct doomed_layer layer = { g_strdup((const char *)sqlite3_column_text(row, 0)), sqlite3_column_int64(row, 2) };
+    g_array_append_val(doomed->layers, layer);
+    g_hash_table_add(doomed->diff_ids, g_strdup((const char *)sqlite3_column_text(row, 1)));
+    return true;
+}
+
+struct held {
+    char *holder;
+    gint64 next, most; /* how many of the image's lowest layers this holder and any holder have */
+};
+
+static bool take_held(sqlite3_stmt *row, void *user, GError **error)
+{
+    struct held *held = user;
+    const char *holder = (const char *)sqlite3_column_text(row, 0);
+    if (g_strcmp0(held->holder, holder) != 0) {
+        g_free(held->holder);
+        held->holder = g_strdup(holder);
+        held->next = 0;
+    }
+    if (sqlite3_column_int64(row, 1) == held->next)
+        held->most = MAX(held->most, ++held->next);
+    return true;
+}
+
+/* What stays below, and is not said to be deleted: layers on which a container or a build stands. */
+static bool count_held(struct image_store *store, const char *id, gint64 *ret, GError **error)
+{
+    struct held held = { 0 };
+    bool ok = database_query(
+        store->database, take_held, &held, error,
+        "SELECT holder, position FROM image_layer JOIN layer_hold USING (diff_id) WHERE image = ? ORDER BY holder, position", "s",
+        id);
+    g_free(held.holder);
+    *ret = held.most;
+    return ok;
+}
+
+static bool say_deleted_layers(struct removal *removal, const struct doomed_layers *doomed, gint64 n_held, GError **error)
+{
+    for (guint i = 0; i < doomed->layers->len; i++) {
+        const struct doomed_layer *layer = &g_array_index(doomed->layers, struct doomed_layer, i);
+        gint64 users;
+        if (!database_get_int(removal->store->database, 0, &users, error, "SELECT count(*) FROM image_layer WHERE chain_id = ?",
+                              "s", layer->chain_id))
+            return false;
+        if (users > 0 || layer->position < n_held)
+            break; /* what lies below is used as well */
+        say(removal, "Deleted", layer->chain_id);
+        g_ptr_array_add(removal->fixups, g_strdup(layer->chain_id));
+    }
+    return true;
+}
+
 static bool delete_record(struct removal *removal, const char *id, GError **error)
 {
     struct image_store *store = removal->store;
-    g_autoptr(GPtrArray) chains = g_ptr_array_new_with_free_func(g_free);
-    if (!database_get_strings(store->database, chains, error,
-                              "SELECT chain_id FROM image_layer WHERE image = ? ORDER BY position DESC", "s", id) ||
-        !database_run(store->database, error, "DELETE FROM image WHERE id = ?", "s", id))
-        return false;
-    say(removal, "Deleted", id);
-    store_emit(store, "delete", id, id);
-    for (guint i = 0; i < chains->len; i++) {
-        gint64 users;
-        if (!database_get_int(store->database, 0, &users, error, "SELECT count(*) FROM image_layer WHERE chain_id = ?", "s",
-                              chains->pdata[i]))
-            return false;
-        if (users > 0)
-            break; /* what lies below is used as well */
-        say(removal, "Deleted", chains->pdata[i]);
-        g_ptr_array_add(removal->fixups, g_strdup(chains->pdata[i]));
+    struct doomed_layers doomed = { .layers = g_array_new(FALSE, FALSE, sizeof(struct doomed_layer)),
+                                    .diff_ids = removal->freed };
+    g_array_set_clear_func(doomed.layers, clear_doomed);
+    gint64 n_held = 0;
+    bool ok =
+        database_query(store->database, take_layer, &doomed, error,
+                       "SELECT chain_id, diff_id, position FROM image_layer WHERE image = ? ORDER BY position DESC", "s", id) &&
+        count_held(store, id, &n_held, error) && database_run(store->database, error, "DELETE FROM image WHERE id = ?", "s", id);
+    if (ok) {
+        say(removal, "Deleted", id);
+        store_emit(store, "delete", id, id);
+        ok = say_deleted_layers(removal, &doomed, n_held, error);
     }
-    return true;
+    g_array_unref(doomed.layers);
+    return ok;
 }
 
 /* After the commit. A container of a removed image still holds its layers, and with them the fix-ups: those wait for the next
@@ -274,24 +344,74 @@ static bool remove_image(struct removal *removal, const char *text, bool force, 
     return done || delete_image(removal, id, force, prune_parents, !by_id, error);
 }
 
+static void removal_init(struct removal *removal, struct image_store *store)
+{
+    *removal = (struct removal){ .store = store,
+                                 .lines = json_array(),
+                                 .fixups = g_ptr_array_new_with_free_func(g_free),
+                                 .freed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL) };
+}
+
+static void removal_clear(struct removal *removal)
+{
+    json_decref(removal->lines);
+    g_ptr_array_unref(removal->fixups);
+    g_hash_table_unref(removal->freed);
+}
+
+/* Ends the transaction, and then lets the files go. */
+static bool removal_end(struct removal *removal, bool ok, GError **error)
+{
+    struct image_store *store = removal->store;
+    if (ok)
+        return database_commit(store->database, error) && store_collect_layers(store, removal->freed, error) &&
+               remove_fixups(removal, error);
+    database_rollback(store->database);
+    return false;
+}
+
 bool image_store_remove(struct image_store *store, const char *name, bool force, bool prune_parents, json_t **ret, GError **error)
 {
-    struct removal removal = { .store = store, .lines = json_array(), .fixups = g_ptr_array_new_with_free_func(g_free) };
+    struct removal removal;
+    removal_init(&removal, store);
     g_mutex_lock(&store->lock);
-    bool ok = database_begin(store->database, true, error);
-    if (ok) {
-        ok = remove_image(&removal, name, force, prune_parents, error);
-        if (ok)
-            ok = database_commit(store->database, error) && store_collect_layers(store, error) && remove_fixups(&removal, error);
-        else
-            database_rollback(store->database);
-    }
+    bool ok = database_begin(store->database, true, error) &&
+              removal_end(&removal, remove_image(&removal, name, force, prune_parents, error), error);
     database_restore_reserve(store->database);
     g_mutex_unlock(&store->lock);
-    g_ptr_array_unref(removal.fixups);
     if (ok)
-        *ret = removal.lines;
-    else
-        json_decref(removal.lines);
+        *ret = json_incref(removal.lines);
+    removal_clear(&removal);
+    return ok;
+}
+
+/* As many as a transaction takes: what is killed in between is whole or absent, and others get their turn. */
+#define REMOVALS_PER_TRANSACTION 250
+
+static bool remove_some(struct removal *removal, const char *const **names, GError **error)
+{
+    for (guint n = 0; **names && n < REMOVALS_PER_TRANSACTION; n++, ++*names) {
+        g_autoptr(GError) problem = NULL;
+        /* What is refused has changed nothing: conflicts are looked for before anything is untagged. */
+        if (!remove_image(removal, **names, false, true, &problem) && !error_is(problem, TARE_ERROR_CONFLICT) &&
+            !error_is(problem, TARE_ERROR_NOT_FOUND))
+            return g_propagate_error(error, g_steal_pointer(&problem)), false;
+    }
+    return true;
+}
+
+bool store_remove_many(struct image_store *store, const char *const *names, json_t *lines, GError **error)
+{
+    bool ok = true;
+    while (ok && *names) {
+        struct removal removal;
+        removal_init(&removal, store);
+        g_mutex_lock(&store->lock);
+        ok = database_begin(store->database, true, error) && removal_end(&removal, remove_some(&removal, &names, error), error);
+        database_restore_reserve(store->database);
+        g_mutex_unlock(&store->lock);
+        json_array_extend(lines, removal.lines);
+        removal_clear(&removal);
+    }
     return ok;
 }

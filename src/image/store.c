@@ -26,6 +26,9 @@ static const char *const schema[] = {
     "REFERENCES image (id),"
     "                         PRIMARY KEY (name, value)) WITHOUT ROWID;"
     "CREATE INDEX image_name_image ON image_name (image);",
+    /* All that a list shows, so that it need not walk the rows with their configs. */
+    "CREATE INDEX image_listing ON image (created DESC, serial DESC, id, labels, parent, size);"
+    "CREATE INDEX image_serial ON image (serial);",
 };
 
 struct image *image_ref(struct image *image)

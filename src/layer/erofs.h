@@ -31,7 +31,7 @@ struct erofs_builder_options {
 };
 struct erofs_stats {
     guint64 n_inodes;
-    guint64 content_bytes; /* of regular files, hard links once */
+    guint64 content_bytes; /* of regular files, hard links once, and of the texts of symbolic links */
     guint64 index_bytes;
 };
 struct erofs_builder;

@@ -53,7 +53,7 @@ static bool place_inode(struct image *image, guint32 inode, GError **error)
         size += plan->n_chunks * 4;
         image->has_chunks = true;
     }
-    if (S_ISREG(node->mode))
+    if (S_ISREG(node->mode) || S_ISLNK(node->mode))
         image->stats.content_bytes += node->size;
     node->nid = (guint32)(image->meta_end / EROFS_NID_UNIT);
     node->flags |= NODE_PLACED;

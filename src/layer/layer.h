@@ -38,7 +38,7 @@ struct layer_info {
     char diff_id[72];
     guint64 tar_bytes;
     guint64 index_bytes;
-    guint64 content_bytes; /* the sum of its regular files' sizes, hard links once: what Docker calls a layer's size */
+    guint64 content_bytes; /* the sum of its files' sizes, hard links once, links by their text: what Docker calls a layer's size */
     char index_digest[72];
 };
 
@@ -145,3 +145,5 @@ bool layer_store_remove(struct layer_store *store, const char *diff_id, GError *
 bool layer_store_remove_fixups(struct layer_store *store, const char *chain_id, GError **error);
 /* All diff ids whose tar is present, with or without its index, NULL-terminated, sorted; g_strfreev. */
 char **layer_store_list(struct layer_store *store, GError **error);
+/* What all its files take on the disk, those of the indexes included. */
+guint64 layer_store_disk_bytes(struct layer_store *store);

@@ -1,5 +1,6 @@
 #include "layer/layer-internal.h"
 
+#include "base/measure.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "layer/mounts.h"
@@ -104,20 +105,37 @@ char **layer_store_list(struct layer_store *store, GError **error)
     return (char **)g_ptr_array_free(list, FALSE);
 }
 
+guint64 layer_store_disk_bytes(struct layer_store *store)
+{
+    struct measure measured;
+    g_autofree char *layers = g_path_get_dirname(store->directory);
+    measure_tree(AT_FDCWD, layers, &measured);
+    return measured.disk_bytes;
+}
+
 /* What an interrupted ingest or removal left: an index or facts without a tar. (A tar without an index is whole and keeps.) */
 static bool sweep_leftovers(struct layer_store *store, GError **error)
 {
     DIR *dir = open_list(store, error);
     if (!dir)
         return false;
+    g_autoptr(GHashTable) tars = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GPtrArray) others = g_ptr_array_new_with_free_func(g_free); /* names of indexes and facts */
     for (struct dirent *entry; (entry = readdir(dir));) {
-        g_autofree char *of_index = diff_id_of_name(entry->d_name, suffixes[LAYER_FILE_INDEX]);
-        g_autofree char *of_facts = diff_id_of_name(entry->d_name, suffixes[LAYER_FILE_FACTS]);
-        const char *diff_id = of_index ? of_index : of_facts;
-        if (diff_id && !file_exists(store, diff_id, LAYER_FILE_TAR))
-            unlinkat(store->fd, entry->d_name, 0);
+        char *of_tar = diff_id_of_name(entry->d_name, suffixes[LAYER_FILE_TAR]);
+        if (of_tar)
+            g_hash_table_add(tars, of_tar);
+        else
+            g_ptr_array_add(others, g_strdup(entry->d_name));
     }
     closedir(dir);
+    for (guint i = 0; i < others->len; i++) {
+        g_autofree char *of_index = diff_id_of_name(others->pdata[i], suffixes[LAYER_FILE_INDEX]);
+        g_autofree char *of_facts = diff_id_of_name(others->pdata[i], suffixes[LAYER_FILE_FACTS]);
+        const char *diff_id = of_index ? of_index : of_facts;
+        if (diff_id && !g_hash_table_contains(tars, diff_id))
+            unlinkat(store->fd, others->pdata[i], 0);
+    }
     return true;
 }
 

@@ -1,12 +1,12 @@
 #include "volume/volume.h"
 
+#include "base/measure.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/filter.h"
 #include "base/identifier.h"
 #include "base/timestamp.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -387,28 +387,12 @@ bool volume_remove(struct volume_manager *manager, const char *name, bool force,
     return delete_volume(manager, name, error);
 }
 
-static guint64 tree_size(int dirfd, const char *name, unsigned depth)
+/* As docker measures it, without the directory itself. */
+static guint64 volume_bytes(struct volume_manager *manager, const char *name)
 {
-    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    DIR *directory = fdopendir(fd);
-    if (!directory) {
-        fd_close(fd);
-        return 0;
-    }
-    guint64 bytes = 0;
-    for (struct dirent *entry; (entry = readdir(directory));) {
-        struct stat st;
-        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW))
-            continue;
-        if (S_ISREG(st.st_mode))
-            bytes += st.st_size;
-        else if (S_ISDIR(st.st_mode) && depth < 256)
-            bytes += tree_size(fd, entry->d_name, depth + 1);
-    }
-    closedir(directory);
-    return bytes;
+    struct measure measured;
+    measure_tree(manager->directory_fd, name, &measured);
+    return measured.content_bytes;
 }
 
 bool volume_usage(struct volume_manager *manager, const char *name, json_t **ret, GError **error)
@@ -421,8 +405,7 @@ bool volume_usage(struct volume_manager *manager, const char *name, json_t **ret
     g_mutex_unlock(&manager->lock);
     if (!ok)
         return false;
-    *ret = json_pack("{s:I, s:I}", "Size", (json_int_t)tree_size(manager->directory_fd, name, 0), "RefCount",
-                     (json_int_t)users->len);
+    *ret = json_pack("{s:I, s:I}", "Size", (json_int_t)volume_bytes(manager, name), "RefCount", (json_int_t)users->len);
     return true;
 }
 
@@ -446,7 +429,7 @@ bool volume_prune(struct volume_manager *manager, const json_t *filters, unsigne
             return false;
         if (users->len || (!all && !volume->anonymous) || !filters_matches_labels(filters, labels))
             continue;
-        guint64 bytes = tree_size(manager->directory_fd, volume->name, 0);
+        guint64 bytes = volume_bytes(manager, volume->name);
         if (!delete_volume(manager, volume->name, error))
             return false;
         reclaimed += bytes;

@@ -278,7 +278,7 @@ def test_body_that_is_too_large(engine, nothing_left):
         ("POST", "/v1.41/containers/nope/start", 404, "No such container: nope"),
         ("POST", "/v1.41/containers/nope/kill?signal=FOO", 400, "Invalid signal: FOO"),
         ("POST", "/v1.41/containers/nope/stop?t=x", 400, 'strconv.Atoi: parsing "x": invalid syntax'),
-        ("GET", "/v1.41/images/nope/json", 404, "No such image: nope:latest"),
+        ("GET", "/v1.41/images/nope/json", 404, "no such image: nope: No such image: nope:latest"),
         ("POST", "/v1.41/build?version=5", 400, 'invalid version "5"'),
     ],
 )

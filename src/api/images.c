@@ -93,9 +93,9 @@ static bool load_images(struct api_request *request, GError **error)
 {
     struct api_stream progress;
     api_stream_init(&progress, request, "application/json", false);
-    bool ok =
-        image_load(request->engine->images, http_exchange_body(request->http), api_query_bool_default(request, "quiet", true),
-                   &progress.sink, http_exchange_cancel(request->http), error);
+    const struct image_load_options options = { .quiet = api_query_bool_default(request, "quiet", true),
+                                                .cancel = http_exchange_cancel(request->http) };
+    bool ok = image_load(request->engine->images, http_exchange_body(request->http), &options, &progress.sink, error);
     return api_finish_messages(request, ok, error);
 }
 

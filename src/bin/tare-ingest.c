@@ -2,13 +2,15 @@
  *
  *   tare-ingest decode MAX-BYTES         compressed on 0, plain on 1
  *   tare-ingest index DIFF-ID BYTES      tar of so many bytes on 3, index to 4, facts to 6
+ *   tare-ingest split                    an archive's headers on 0, what they mean on 0 (layer/split.h)
  *
- * Both answer with one frame on fd 5 (layer/worker.h). */
+ * All answer with one frame on fd 5 (layer/worker.h). */
 #include "base/fd.h"
 #include "base/parse.h"
 #include "base/stream.h"
 #include "layer/decode.h"
 #include "layer/erofs.h"
+#include "layer/split.h"
 #include "layer/worker.h"
 
 #include <errno.h>
@@ -17,6 +19,7 @@
 #include <unistd.h>
 
 #define DECODE_MEMORY (320u << 20) /* the largest window, the tables around it, and buffers */
+#define SPLIT_MEMORY (64u << 20)
 #define INDEX_MEMORY (G_GUINT64_CONSTANT(2) << 30)
 #define INDEX_SLACK (64u << 20)
 
@@ -69,6 +72,12 @@ static bool run_index(char **arguments, guint64 values[WORKER_REPORT_VALUES], GE
     return write_facts(facts, error);
 }
 
+static bool run_split(char **arguments, guint64 values[WORKER_REPORT_VALUES], GError **error)
+{
+    const struct confine_limits confine = { .max_memory = SPLIT_MEMORY };
+    return confine_worker(&confine, error) && split_worker_run(STDIN_FILENO, error);
+}
+
 static const struct {
     const char *name;
     int n_arguments;
@@ -76,6 +85,7 @@ static const struct {
 } modes[] = {
     { "decode", 1, run_decode },
     { "index", 2, run_index },
+    { "split", 0, run_split },
 };
 
 int main(int argc, char **argv)

@@ -130,5 +130,10 @@ bool image_import(struct image_store *store, struct byte_source *source, const s
 /* docker save and load. names: references or ids. progress lines of load are the API's JSON messages. */
 bool image_save(struct image_store *store, const char *const *names, struct byte_sink *sink, struct cancel *cancel,
                 GError **error);
-bool image_load(struct image_store *store, struct byte_source *source, bool quiet, struct byte_sink *progress,
-                struct cancel *cancel, GError **error);
+struct image_load_options {
+    bool quiet;           /* no progress of layers */
+    const char *platform; /* of an image for several: "linux/arm64"; NULL: the host's */
+    struct cancel *cancel;
+};
+bool image_load(struct image_store *store, struct byte_source *source, const struct image_load_options *options,
+                struct byte_sink *progress, GError **error);

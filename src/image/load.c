@@ -1,29 +1,12 @@
-/* docker load: docker-archives and OCI layouts. The archive is a stranger's tar: it is ingested like a layer, by the confined
- * workers, mounted, and read through its mount, so that nothing here parses it. Its own layers then go the usual way. */
-#include "image/image-internal.h"
+/* docker load: docker-archives and OCI layouts. The archive is a stranger's tar: a confined worker reads its headers
+ * (layer_archive_read), so that nothing here parses it. Its layers then go the usual way. */
+#include "image/load-internal.h"
 
 #include "base/digest.h"
-#include "base/fd.h"
 #include "base/identifier.h"
-#include "base/root_path.h"
+#include "base/platform.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
-
-#define MANIFEST_MAX (16u << 20)
-#define LAYERS_MAX 127
-
-struct loading {
-    struct image_store *store;
-    struct byte_sink *progress;
-    struct cancel *cancel;
-    struct image_layer_claim claim;
-    const char *holder;
-    int root; /* the archive, mounted */
-    bool quiet;
-};
 
 /* One image of an archive, whatever its format was. */
 struct loaded_image {
@@ -41,7 +24,7 @@ static void loaded_image_free(gpointer data)
     g_free(loaded);
 }
 
-static bool say(struct loading *loading, json_t *message, GError **error)
+bool load_say(struct loading *loading, json_t *message, GError **error)
 {
     g_autofree char *text = json_text(message);
     g_autofree char *line = g_strconcat(text, "\r\n", NULL);
@@ -49,21 +32,18 @@ static bool say(struct loading *loading, json_t *message, GError **error)
     return sink_write(loading->progress, line, strlen(line), error);
 }
 
-static char *read_member(struct loading *loading, const char *path, GError **error)
+bool load_stream_line(struct loading *loading, char *line, GError **error)
 {
-    char *data = NULL;
-    ssize_t n = root_read_file(loading->root, path, MANIFEST_MAX, &data);
-    if (n < 0) {
-        error_set(error, errno == ENOENT ? TARE_ERROR_NOT_FOUND : TARE_ERROR_INVALID, "open %s: %s", path,
-                  error_errno_text(errno));
-        return NULL;
-    }
-    char *text = g_strndup(data, (gsize)n);
-    free(data);
-    return text;
+    g_autofree char *owned = line;
+    return load_say(loading, json_pack("{s:o}", "stream", json_string_lossy(owned)), error);
 }
 
-static json_t *read_json(struct loading *loading, const char *path, GError **error)
+static char *read_member(struct loading *loading, const char *path, GError **error)
+{
+    return layer_archive_text(loading->archive, path, MANIFEST_MAX, error);
+}
+
+json_t *load_read_json(struct loading *loading, const char *path, GError **error)
 {
     g_autofree char *text = read_member(loading, path, error);
     return text ? json_parse(text, strlen(text), MANIFEST_MAX, path, error) : NULL;
@@ -116,34 +96,80 @@ static char **layout_tags(const json_t *entry)
     return is_name ? g_strdupv((char *[]){ (char *)name, NULL }) : NULL;
 }
 
-static bool parse_layout_entry(struct loading *loading, const json_t *entry, GPtrArray *images, unsigned depth, GError **error);
+/* ---- which of several platforms ---- */
 
-static bool parse_layout_index(struct loading *loading, const json_t *index, GPtrArray *images, unsigned depth, GError **error)
+/* "linux/arm64/v8", as far as given. */
+static bool is_platform(const json_t *entry, const char *wanted)
 {
-    size_t i;
-    json_t *entry;
-    json_array_foreach(json_get_array(index, "manifests"), i,
-                       entry) if (!parse_layout_entry(loading, entry, images, depth, error)) return false;
+    const json_t *platform = json_get_object(entry, "platform");
+    g_auto(GStrv) parts = g_strsplit(wanted, "/", 3);
+    const char *const keys[] = { "os", "architecture", "variant" };
+    for (guint i = 0; parts[i]; i++)
+        if (strcmp(json_get_string(platform, keys[i], ""), parts[i]) != 0)
+            return false;
     return true;
 }
 
-static bool parse_layout_entry(struct loading *loading, const json_t *entry, GPtrArray *images, unsigned depth, GError **error)
+static bool is_attestation(const json_t *entry)
 {
-    g_autofree char *path = blob_path(entry, error);
-    g_autoptr(json_t) manifest = path ? read_json(loading, path, error) : NULL;
-    if (!manifest)
-        return false;
-    if (json_get_array(manifest, "manifests") && json_get_array(manifest, "layers"))
-        return error_set(error, TARE_ERROR_INVALID, "%s is a manifest and an index at once", path);
-    if (json_get_array(manifest, "manifests"))
-        return depth < 2 ? parse_layout_index(loading, manifest, images, depth + 1, error)
-                         : error_set(error, TARE_ERROR_INVALID, "indexes are nested too deeply");
+    return json_get_string(json_get_object(entry, "annotations"), "vnd.docker.reference.type", NULL) != NULL ||
+           strcmp(json_get_string(json_get_object(entry, "platform"), "os", ""), "unknown") == 0;
+}
+
+static bool is_here(const struct loading *loading, const json_t *entry)
+{
+    g_autofree char *path = blob_path(entry, NULL);
+    return path && layer_archive_has(loading->archive, path);
+}
+
+/* An index within the layout is one image for several platforms: the one asked for, else the host's, else the first that is in
+ * the archive. Borrowed, or NULL. */
+static const json_t *choose_platform(const struct loading *loading, const json_t *entries)
+{
+    g_autofree char *host = g_strconcat("linux/", platform_architecture(), NULL);
+    const char *const wanted[] = { loading->platform ? loading->platform : host, loading->platform ? NULL : "" };
+    for (size_t w = 0; w < G_N_ELEMENTS(wanted) && wanted[w]; w++) {
+        size_t i;
+        json_t *entry;
+        json_array_foreach(entries, i, entry) if (!is_attestation(entry) && is_here(loading, entry) &&
+                                                  (!*wanted[w] || is_platform(entry, wanted[w]))) return entry;
+    }
+    return NULL;
+}
+
+static bool parse_layout_entry(struct loading *loading, const json_t *entry, char **tags, GPtrArray *images, unsigned depth,
+                               GError **error);
+
+static bool parse_layout_index(struct loading *loading, const json_t *index, char **tags, GPtrArray *images, unsigned depth,
+                               GError **error)
+{
+    const json_t *entries = json_get_array(index, "manifests");
+    if (depth > 0) {
+        const json_t *chosen = choose_platform(loading, entries);
+        if (!chosen && loading->platform)
+            return true;
+        return chosen ? parse_layout_entry(loading, chosen, tags, images, depth, error)
+                      : error_set(error, TARE_ERROR_INVALID, "the image layout has an index without an image");
+    }
+    size_t i;
+    json_t *entry;
+    json_array_foreach(entries, i, entry)
+    {
+        g_auto(GStrv) names = layout_tags(entry);
+        if (!is_attestation(entry) && !parse_layout_entry(loading, entry, names, images, depth, error))
+            return false;
+    }
+    return true;
+}
+
+static bool take_manifest(const json_t *manifest, char **tags, GPtrArray *images, GError **error)
+{
     struct loaded_image *loaded = g_new0(struct loaded_image, 1);
     g_ptr_array_add(images, loaded);
     loaded->config_path = blob_path(json_get_object(manifest, "config"), error);
     if (!loaded->config_path)
         return false;
-    loaded->tags = layout_tags(entry);
+    loaded->tags = g_strdupv(tags);
     GPtrArray *paths = g_ptr_array_new();
     size_t i;
     json_t *layer;
@@ -161,75 +187,116 @@ static bool parse_layout_entry(struct loading *loading, const json_t *entry, GPt
     return ok;
 }
 
+static bool parse_layout_entry(struct loading *loading, const json_t *entry, char **tags, GPtrArray *images, unsigned depth,
+                               GError **error)
+{
+    g_autofree char *path = blob_path(entry, error);
+    g_autofree char *text = path ? read_member(loading, path, error) : NULL;
+    g_autoptr(json_t) manifest = text ? json_parse(text, strlen(text), MANIFEST_MAX, path, error) : NULL;
+    char digest[DIGEST_ROOM];
+    if (!manifest)
+        return false;
+    digest_of(text, strlen(text), digest);
+    if (strcmp(digest, json_get_string(entry, "digest", "")) != 0)
+        return error_set(error, TARE_ERROR_INVALID, "%s has the digest %s", path, digest);
+    if (json_get_array(manifest, "manifests") && json_get_array(manifest, "layers"))
+        return error_set(error, TARE_ERROR_INVALID, "%s is a manifest and an index at once", path);
+    if (!json_get_array(manifest, "manifests"))
+        return take_manifest(manifest, tags, images, error);
+    return depth < 2 ? parse_layout_index(loading, manifest, tags, images, depth + 1, error)
+                     : error_set(error, TARE_ERROR_INVALID, "indexes are nested too deeply");
+}
+
 static bool parse_archive(struct loading *loading, GPtrArray *images, GError **error)
 {
-    g_autoptr(GError) problem = NULL;
-    g_autoptr(json_t) manifest = read_json(loading, "manifest.json", &problem);
-    if (manifest)
-        return parse_docker_manifest(manifest, images, error);
-    if (!error_is(problem, TARE_ERROR_NOT_FOUND))
-        return g_propagate_error(error, g_steal_pointer(&problem)), false;
-    g_autoptr(json_t) index = read_json(loading, "index.json", NULL);
-    if (index)
-        return parse_layout_index(loading, index, images, 0, error);
+    if (layer_archive_has(loading->archive, "manifest.json")) {
+        g_autoptr(json_t) manifest = load_read_json(loading, "manifest.json", error);
+        return manifest && parse_docker_manifest(manifest, images, error);
+    }
+    if (layer_archive_has(loading->archive, "index.json")) {
+        g_autoptr(json_t) index = load_read_json(loading, "index.json", error);
+        return index && parse_layout_index(loading, index, NULL, images, 0, error);
+    }
     return error_set(error, TARE_ERROR_INVALID, "open manifest.json: no such file or directory");
 }
 
 /* ---- registering ---- */
 
-static bool load_layer(struct loading *loading, const char *path, const char *diff_id, struct layer_info *ret, GError **error)
+static bool show_layer(struct loading *loading, const char *id, guint64 current, guint64 total, GError **error)
 {
-    if (!digest_is_valid(diff_id))
-        return error_set(error, TARE_ERROR_INVALID, "invalid diff id %s", diff_id);
-    /* One that somebody removes just now is brought again. */
-    if (layer_store_info(loading->store->layers, diff_id, ret, NULL) &&
-        image_store_hold_new_layer(loading->store, loading->holder, ret, NULL))
-        return true;
-    g_autofd int fd = root_open(loading->root, path, O_RDONLY | O_NONBLOCK, 0);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return error_set(error, TARE_ERROR_INVALID, "open %s: %s", path, error_errno_text(errno));
-    if (!S_ISREG(st.st_mode))
-        return error_set(error, TARE_ERROR_INVALID, "%s is not a regular file", path);
-    struct fd_source source;
-    fd_source_init(&source, fd, path);
-    g_autofree char *name = g_strdup_printf("layer %s", diff_id);
-    struct layer_ingest_options options = {
-        .name = name, .expected_diff_id = diff_id, .claim = &loading->claim.claim, .cancel = loading->cancel
-    };
-    if (!layer_store_ingest(loading->store->layers, &source.source, &options, ret, error))
-        return false;
-    if (loading->quiet)
-        return true;
-    g_autofree char *short_id = g_strndup(digest_hex(diff_id), IDENTIFIER_SHORT);
-    return say(loading,
-               json_pack("{s:s, s:{s:I, s:I}, s:s}", "status", "Loading layer", "progressDetail", "current",
-                         (json_int_t)st.st_size, "total", (json_int_t)st.st_size, "id", short_id),
-               error);
+    g_autofree char *short_id = g_strndup(id, IDENTIFIER_SHORT);
+    return load_say(loading,
+                    json_pack("{s:s, s:{s:I, s:I}, s:s}", "status", "Loading layer", "progressDetail", "current",
+                              (json_int_t)current, "total", (json_int_t)total, "id", short_id),
+                    error);
 }
 
-static bool announce(struct loading *loading, const struct loaded_image *loaded, const struct image *image, GError **error)
+bool load_layer(struct loading *loading, const char *path, const char *diff_id, struct layer_info *ret, GError **error)
 {
-    char **tags = loaded->tags;
+    if (diff_id && !digest_is_valid(diff_id))
+        return error_set(error, TARE_ERROR_INVALID, "invalid diff id %s", diff_id);
+    /* One that somebody removes just now is brought again. */
+    if (diff_id && layer_store_info(loading->store->layers, diff_id, ret, NULL) &&
+        image_store_hold_new_layer(loading->store, loading->holder, ret, NULL))
+        return true;
+    g_autofree char *name = g_strdup_printf("layer %s", diff_id ? diff_id : path);
+    const struct layer_ingest_options options = {
+        .name = name, .expected_diff_id = diff_id, .claim = &loading->claim.claim, .cancel = loading->cancel
+    };
+    if (!layer_archive_take(loading->archive, path, &options, ret, error))
+        return false;
+    bool shown = loading->quiet || g_hash_table_contains(loading->seen, digest_hex(ret->diff_id));
+    return shown || show_layer(loading, digest_hex(ret->diff_id), ret->tar_bytes, ret->tar_bytes, error);
+}
+
+bool load_tell_moved(struct loading *loading, char *const *tags, const char *id, GError **error)
+{
+    for (; tags && *tags; tags++) {
+        g_autoimage struct image *old = NULL;
+        struct reference reference;
+        if (!reference_parse(*tags, &reference, error))
+            return false;
+        reference_default_tag(&reference);
+        g_autofree char *familiar = reference_familiar(&reference);
+        reference_clear(&reference);
+        if (!image_store_get(loading->store, familiar, &old, NULL) || strcmp(old->id, id) == 0 ||
+            !g_strv_contains((const char *const *)old->repo_tags, familiar))
+            continue;
+        char *line =
+            g_strdup_printf("The image %s already exists, renaming the old one with ID %s to empty string\n", familiar, old->id);
+        if (!load_stream_line(loading, line, error))
+            return false;
+    }
+    return true;
+}
+
+bool load_announce(struct loading *loading, char *const *tags, const struct image *image, GError **error)
+{
     if (!tags || !*tags)
-        return say(loading, json_pack("{s:o}", "stream", json_sprintf("Loaded image ID: %s\n", image->id)), error);
+        return load_stream_line(loading, g_strdup_printf("Loaded image ID: %s\n", image->id), error);
     for (; *tags; tags++) {
         struct reference reference;
         if (!reference_parse(*tags, &reference, error))
             return false;
         g_autofree char *familiar = reference_familiar(&reference);
         reference_clear(&reference);
-        if (!say(loading, json_pack("{s:o}", "stream", json_sprintf("Loaded image: %s\n", familiar)), error))
+        if (!load_stream_line(loading, g_strdup_printf("Loaded image: %s\n", familiar), error))
             return false;
     }
     return true;
+}
+
+static bool check_os(const json_t *config, GError **error)
+{
+    const char *os = json_get_string(config, "os", "linux");
+    return *os == '\0' || strcmp(os, "linux") == 0 || error_set(error, TARE_ERROR_INVALID, "cannot load %s image on linux", os);
 }
 
 static bool load_image(struct loading *loading, const struct loaded_image *loaded, GError **error)
 {
     g_autofree char *text = read_member(loading, loaded->config_path, error);
     g_autoptr(json_t) config = text ? json_parse(text, strlen(text), MANIFEST_MAX, loaded->config_path, error) : NULL;
-    if (!config)
+    if (!config || !check_os(config, error))
         return false;
     g_auto(GStrv) diff_ids = json_string_array(json_get_array(json_get_object(config, "rootfs"), "diff_ids"));
     guint n = diff_ids ? g_strv_length(diff_ids) : 0;
@@ -248,37 +315,64 @@ static bool load_image(struct loading *loading, const struct loaded_image *loade
                                          .layers = layers,
                                          .n_layers = n,
                                          .references = (const char *const *)loaded->tags };
+    char id[DIGEST_ROOM];
+    digest_of(text, strlen(text), id);
     g_autoimage struct image *image = NULL;
-    return image_store_add(loading->store, &options, &image, error) && announce(loading, loaded, image, error);
+    return load_tell_moved(loading, loaded->tags, id, error) && image_store_add(loading->store, &options, &image, error) &&
+           load_announce(loading, loaded->tags, image, error);
 }
 
-static bool load_all(struct loading *loading, const struct layer_info *archive, GError **error)
+static bool load_all(struct loading *loading, GError **error)
 {
-    const char *chain[] = { archive->diff_id, NULL };
-    struct layer_stack *stack = NULL;
-    if (!layer_stack_acquire(loading->store->layers, chain, &stack, error))
-        return false;
-    loading->root = layer_stack_mount(stack, error);
+    if (load_is_legacy(loading))
+        return load_legacy(loading, error);
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func(loaded_image_free);
-    bool ok = loading->root >= 0 && parse_archive(loading, images, error);
+    if (!parse_archive(loading, images, error))
+        return false;
+    if (images->len == 0 && loading->platform)
+        return error_set(error, TARE_ERROR_NOT_FOUND, "no image of the archive is for platform %s", loading->platform);
+    bool ok = true;
     for (guint i = 0; ok && i < images->len; i++)
         ok = cancel_check(loading->cancel, error) && load_image(loading, images->pdata[i], error);
-    fd_close(loading->root);
-    layer_stack_release(stack);
     return ok;
 }
 
-bool image_load(struct image_store *store, struct byte_source *source, bool quiet, struct byte_sink *progress,
-                struct cancel *cancel, GError **error)
+/* Layers are shown as they come where their name tells which they are; the rest when they are stored. */
+static void show_arriving(void *user, const char *path, guint64 current, guint64 total)
+{
+    struct loading *loading = user;
+    static const char prefix[] = "blobs/sha256/";
+    if (loading->quiet || !g_str_has_prefix(path, prefix))
+        return;
+    const char *hex = path + strlen(prefix);
+    g_hash_table_add(loading->seen, g_strdup(hex));
+    show_layer(loading, hex, current, total, NULL); /* a client that is gone is found out by whoever reads from it */
+}
+
+bool image_load(struct image_store *store, struct byte_source *source, const struct image_load_options *options,
+                struct byte_sink *progress, GError **error)
 {
     char id[IDENTIFIER_LENGTH + 1];
     identifier_new(id);
     g_autofree char *holder = g_strconcat("load/", id, NULL);
-    struct loading loading = { .store = store, .progress = progress, .cancel = cancel, .holder = holder, .quiet = quiet };
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    struct loading loading = { .store = store,
+                               .progress = progress,
+                               .cancel = options->cancel,
+                               .holder = holder,
+                               .platform = options->platform,
+                               .quiet = options->quiet,
+                               .seen = seen };
     image_layer_claim_init(&loading.claim, store, holder);
-    struct layer_ingest_options options = { .name = "image archive", .claim = &loading.claim.claim, .cancel = cancel };
-    struct layer_info archive;
-    bool ok = layer_store_ingest(store->layers, source, &options, &archive, error) && load_all(&loading, &archive, error);
+    const struct layer_archive_options archive = {
+        .claim = &loading.claim.claim, .cancel = options->cancel, .progress = show_arriving, .user = &loading
+    };
+    bool ok = layer_archive_read(store->layers, source, &archive, &loading.archive, error);
+    if (ok)
+        ok = load_all(&loading, error);
+    else if (!error_is(error ? *error : NULL, TARE_ERROR_CANCELLED))
+        g_prefix_error(error, "image archive: ");
+    layer_archive_free(loading.archive);
     image_store_release_layers(store, holder, NULL);
     return ok;
 }

@@ -4,6 +4,7 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -169,6 +170,22 @@ const char *intake_temporary(const struct intake *intake)
 guint64 intake_size(const struct intake *intake)
 {
     return intake->size;
+}
+
+void intake_park(struct intake *intake)
+{
+    fd_clear(&intake->fd);
+    g_clear_pointer(&intake->current, g_free);
+    g_clear_pointer(&intake->full, g_async_queue_unref);
+    g_clear_pointer(&intake->empty, g_async_queue_unref);
+}
+
+int intake_open(const struct intake *intake, GError **error)
+{
+    int fd = openat(intake->store->fd, intake->temporary, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        error_set_errno(error, errno, "open a layer that was taken in");
+    return fd;
 }
 
 bool intake_publish(struct intake *intake, const char *name, GError **error)

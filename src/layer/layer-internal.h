@@ -46,6 +46,10 @@ int intake_fd(const struct intake *intake);
 const char *intake_temporary(const struct intake *intake);
 guint64 intake_size(const struct intake *intake);
 /* Renames the file; intake_free leaves it then. */
+/* Closes the file, which keeps its temporary name: many may wait. Only after intake_finish. */
+void intake_park(struct intake *intake);
+/* Opens it again for reading; the caller's. */
+int intake_open(const struct intake *intake, GError **error);
 bool intake_publish(struct intake *intake, const char *name, GError **error);
 void intake_free(struct intake *intake);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(intake_holder, intake_free)

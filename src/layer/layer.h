@@ -73,6 +73,31 @@ bool layer_store_ingest(struct layer_store *store, struct byte_source *source, c
 bool layer_decode(struct layer_store *store, struct byte_source *source, struct byte_sink *sink, guint64 max_bytes,
                   struct cancel *cancel, GError **error);
 
+/* ---- archives: what docker load gets ---- */
+/* The archive's regular files by name; links are followed within it. A file that may be a layer is hashed and stored on the way
+ * under no name yet, so that as a layer it is only renamed. One that is called "blobs/sha256/<hex>" after a layer in the store is
+ * not kept. */
+struct layer_archive;
+struct layer_archive_options {
+    const struct layer_claim *claim; /* for layers that need not be kept because the store has them */
+    struct cancel *cancel;
+    /* Now and then, and at the end, for files that may be layers; may be NULL. */
+    void (*progress)(void *user, const char *path, guint64 current, guint64 total);
+    void *user;
+};
+/* Reads the source to its end; compressed archives are decoded. */
+bool layer_archive_read(struct layer_store *store, struct byte_source *source, const struct layer_archive_options *options,
+                        struct layer_archive **ret, GError **error);
+void layer_archive_free(struct layer_archive *archive);
+bool layer_archive_has(const struct layer_archive *archive, const char *path);
+/* All names, sorted; g_free the array alone. */
+const char **layer_archive_paths(const struct layer_archive *archive);
+/* A text of at most max bytes. NOT_FOUND: 'open PATH: no such file or directory'. g_free. */
+char *layer_archive_text(const struct layer_archive *archive, const char *path, gsize max, GError **error);
+/* A file, compressed or not, becomes a layer as with layer_store_ingest. May be asked for the same again. */
+bool layer_archive_take(struct layer_archive *archive, const char *path, const struct layer_ingest_options *options,
+                        struct layer_info *ret, GError **error);
+
 /* ---- drafts: a layer whose tar we write ourselves (COPY, ADD, commit) ---- */
 struct layer_draft;
 bool layer_draft_new(struct layer_store *store, struct layer_draft **ret, GError **error);

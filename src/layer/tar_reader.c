@@ -462,6 +462,13 @@ int tar_reader_next(struct tar_reader *reader, const struct tar_entry **ret, GEr
     return found;
 }
 
+void tar_reader_content_taken(struct tar_reader *reader)
+{
+    g_assert(reader->start == reader->end);
+    reader->offset += reader->left + reader->padding;
+    reader->left = reader->padding = 0;
+}
+
 gssize tar_reader_read(struct tar_reader *reader, void *buffer, gsize length, GError **error)
 {
     gsize wanted = (gsize)MIN(length, reader->left);

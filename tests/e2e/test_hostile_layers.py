@@ -123,7 +123,7 @@ def stored(engine):
     for folder, directories, files in os.walk(os.path.join(engine.data_root, "layers")):
         found += [os.path.join(folder, name) for name in files]
         if folder.endswith("/unpacked"):
-            found += [os.path.join(folder, name) for name in directories]
+            found += [os.path.join(folder, name) for name in directories if name != "empty"]
             directories[:] = []
     return sorted(found), len(engine.api("GET", "/images/json?all=1").json)
 

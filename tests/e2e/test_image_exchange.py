@@ -1,9 +1,14 @@
 """Images go to other engines and tools, and come back, as the same image."""
 
+import bz2
 import gzip
+import hashlib
+import io
 import json
+import lzma
 import shutil
 import subprocess
+import tarfile
 import tempfile
 
 import pytest
@@ -128,7 +133,7 @@ def test_skopeo_reads_and_writes(engine, saved, tmp_path, kind):
     # an OCI layout has compressed layers, and its name here is only a tag
     copy = str(tmp_path / "oci.tar")
     tool("skopeo", "--insecure-policy", "copy", f"{kind}:{saved}", f"oci-archive:{copy}:copied:2")
-    loaded = engine.tare("load", "-i", copy).stdout
+    loaded = engine.tare("load", "-i", copy).stdout.splitlines()[-1]
     assert loaded.startswith("Loaded image")
     assert inspect(engine, loaded.split(": ", 1)[1].strip())[1] == layers
 
@@ -160,3 +165,93 @@ def test_save_compress_load(engine, saved, new_engine):
             other.tare("image", "rm", image)
     with open(saved, "rb") as file:
         assert file.read() == engine.tare("save", "ours:1", input=b"").stdout
+
+
+# ---- what Docker 1.9 and older wrote ----
+
+
+def member(archive, name, content=None):
+    info = tarfile.TarInfo(name)
+    info.mtime = 1445472120
+    if content is None:
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(info)
+    else:
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+
+
+def old_layer(**files):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in files.items():
+            member(archive, name, content)
+    return out.getvalue()
+
+
+def old_archive(names):
+    """Byte for byte what `docker save` of version 1.9.1 made of an image of three steps: each has a directory of its own."""
+    steps = (
+        (old_layer(first=b"1\n"), {"Cmd": ["/bin/sh", "-c", "#(nop) ADD file:a in /"]}, None),
+        (old_layer(), {"Cmd": ["/bin/sh", "-c", '#(nop) CMD ["cat" "/second"]']}, "a <b> & \"c\""),
+        (old_layer(second=b"2\n", first=b"1a\n"), {"Cmd": ["/bin/sh", "-c", "echo 2 > /second"]}, None),
+    )
+    out, parent = io.BytesIO(), None
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for number, (data, container, comment) in enumerate(steps):
+            own = hashlib.sha256(data + str(number).encode()).hexdigest()
+            config = {"Hostname": "03cbb2b8e5e6", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False, "AttachStderr": False, "Tty": False, "OpenStdin": False, "StdinOnce": False,
+                      "Env": ["PATH=/bin"], "Cmd": ["cat", "/second"], "Image": parent or "", "Volumes": None, "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": {}}
+            document = {"id": own, "parent": parent, "created": f"2015-10-22T00:0{number}:00.5Z", "comment": comment, "container": "9" * 64, "container_config": {**config, **container},
+                        "docker_version": "1.9.1", "author": "Somebody <a@b.c>" if number else None, "config": config, "architecture": "amd64", "os": "linux", "Size": len(data)}
+            member(archive, f"{own}/")
+            member(archive, f"{own}/VERSION", b"1.0")
+            member(archive, f"{own}/json", json.dumps({k: v for k, v in document.items() if v is not None}, separators=(",", ":")).encode())
+            member(archive, f"{own}/layer.tar", data)
+            parent = own
+        repositories = {}
+        for name in names:
+            repositories.setdefault(name.rsplit(":", 1)[0], {})[name.rsplit(":", 1)[1]] = parent
+        member(archive, "repositories", json.dumps(repositories).encode() + b"\n")
+    return out.getvalue()
+
+
+def test_archives_of_docker_1_9(engine, reference):
+    data = old_archive(["old:1", "example.org/old:x"])
+    assert sorted(engine.tare("load", input=data).stdout.decode().splitlines()) == ["Loaded image: example.org/old:x", "Loaded image: old:1"]
+    reference.docker("load", input=data)
+    assert inspect(engine, "old:1") == facts(reference, "old:1")
+    form = ("history", "--no-trunc", "--format", "{{.ID}}|{{.CreatedBy}}|{{.Comment}}|{{.Size}}", "old:1")
+    assert engine.tare(*form).stdout == reference.docker(*form).stdout.decode()
+    files = trees.from_tar(reference.export("old:1"))
+    assert trees.differences(export(engine, "old:1"), files, "kind", "mode", "owner", "content") == ""
+    # again is the same, and it goes on as a new one
+    engine.tare("load", input=bz2.compress(data))
+    engine.tare("image", "rm", "example.org/old:x")
+    assert inspect(engine, "old:1") == facts(reference, "old:1")
+    engine.tare("image", "rm", "old:1")
+    assert "Somebody" not in json.dumps(engine.api("GET", "/images/json?all=1").json)
+    bad = engine.tare("load", input=old_archive([]).replace(b"2015-10-22T00:00", b"{015-10-22T00:00", 1).replace(b'"linux"', b'"plan9"', 1), check=False)
+    assert bad.returncode == 1 and b"cannot load plan9 image on linux" in bad.stderr
+
+
+def test_names_move_and_it_is_said(engine, reference):
+    one, two = old_archive(["moved:1"]), old_archive(["moved:1"]).replace(b"Somebody", b"Nobodies")
+    for load, image in ((lambda data: engine.tare("load", input=data).stdout.decode(), lambda: inspect(engine, "moved:1")[0]), (lambda data: reference.docker("load", input=data).stdout.decode(), lambda: facts(reference, "moved:1")[0])):
+        load(one)
+        before = image()
+        assert f"The image moved:1 already exists, renaming the old one with ID {before} to empty string\n" in load(two)
+        assert image() != before
+    for line in engine.tare("image", "ls", "-aq", "-f", "dangling=true").stdout.split():
+        engine.tare("image", "rm", "-f", line, check=False)
+
+
+def test_all_compressions(engine, saved):
+    with open(saved, "rb") as file:
+        plain = file.read()
+    identifier = inspect(engine, "ours:1")[0]
+    programs = {"gzip": gzip.compress(plain, 1), "bzip2": bz2.compress(plain, 1), "xz": lzma.compress(plain, preset=0), "zstd": subprocess.run(["zstd", "-c"], input=plain, capture_output=True, check=True).stdout}
+    for name, data in {"none": plain, **programs}.items():
+        engine.tare("image", "rm", "-f", "ours:1")
+        assert engine.tare("load", input=data).stdout == b"Loaded image: ours:1\n", name
+        assert inspect(engine, "ours:1")[0] == identifier

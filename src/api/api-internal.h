@@ -24,7 +24,7 @@ struct api_route {
     api_function function;
 };
 /* Each ends with an entry without method. */
-extern const struct api_route system_routes[], event_routes[], info_routes[], image_routes[], import_routes[], disk_routes[],
+extern const struct api_route system_routes[], event_routes[], info_routes[], registry_routes[], image_routes[], import_routes[], disk_routes[],
     container_routes[], stream_routes[], archive_routes[], process_routes[], exec_routes[], build_routes[], network_routes[],
     volume_routes[], refused_routes[];
 
@@ -82,6 +82,9 @@ bool api_stream_begin(struct api_stream *stream, GError **error);
 const char *api_stream_type(const struct api_request *request, bool multiplex);
 /* A failure after the connection was taken over: a line in the stream. */
 void api_tell_failure(int fd, bool multiplex, const GError *failure);
+
+/* The half of POST /images/create that pulls. */
+bool api_pull(struct api_request *request, const char *image, GError **error);
 
 /* ---- sockets ---- */
 enum listen_kind { LISTEN_UNIX, LISTEN_TCP, LISTEN_SYSTEMD };

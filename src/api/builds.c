@@ -9,7 +9,7 @@
 /* What a request owns while it is decoded; struct build_request borrows from it. */
 struct decoded {
     struct build_request request;
-    json_t *build_args, *labels, *limits, *cache_from_json;
+    json_t *build_args, *labels, *limits, *cache_from_json, *registry_auths;
     char **cache_from;
     const char **tags;
 };
@@ -20,6 +20,7 @@ static void decoded_clear(struct decoded *decoded)
     json_decref(decoded->labels);
     json_decref(decoded->limits);
     json_decref(decoded->cache_from_json);
+    json_decref(decoded->registry_auths);
     g_strfreev(decoded->cache_from);
     g_free(decoded->tags);
 }
@@ -128,6 +129,8 @@ static bool decode(struct api_request *request, struct decoded *decoded, GError 
         !query_json(request, "cachefrom", is_array, "error reading cache-from", &decoded->cache_from_json, error) ||
         !decode_limits(request, &decoded->limits, error))
         return false;
+    decoded->registry_auths =
+        registry_auths_parse(http_request_header(http_exchange_request(request->http), "X-Registry-Config"));
     decoded->cache_from = json_string_array(decoded->cache_from_json);
     decoded->tags = http_request_query_all(http_exchange_request(request->http), "t");
     bool force_remove = api_query_bool(request, "forcerm");
@@ -146,6 +149,7 @@ static bool decode(struct api_request *request, struct decoded *decoded, GError 
         .quiet = api_query_bool(request, "q"),
         .container_limits = decoded->limits,
         .cache_from = (const char *const *)decoded->cache_from,
+        .registry_auths = decoded->registry_auths,
     };
     return true;
 }

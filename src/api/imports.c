@@ -1,4 +1,4 @@
-/* POST /images/create: importing a root file system; pulling, once registries are there. */
+/* POST /images/create: importing a root file system, or pulling. */
 #include "api/api-internal.h"
 
 #include "engine/download.h"
@@ -71,24 +71,11 @@ static bool import_url(struct api_request *request, const char *from, GError **e
     return ok;
 }
 
-/* The client has asked for an image that is not here: it is told so, and not that somebody denied it. */
-static bool refuse_pull(const char *image, const char *tag, GError **error)
-{
-    struct reference reference = { 0 };
-    g_autofree char *whole = tag ? g_strconcat(image, strchr(tag, ':') ? "@" : ":", tag, NULL) : g_strdup(image);
-    if (!reference_parse(whole, &reference, error))
-        return false;
-    g_autofree char *name = reference_familiar(&reference);
-    reference_clear(&reference);
-    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
-                     "pulling images is not supported yet by this engine: import or build %s instead", name);
-}
-
 static bool create_image(struct api_request *request, GError **error)
 {
     const char *image = api_query(request, "fromImage"), *from = api_query(request, "fromSrc");
     if (image)
-        return refuse_pull(image, api_query(request, "tag"), error);
+        return api_pull(request, image, error);
     if (!from)
         return error_set(error, TARE_ERROR_INVALID, "one of fromImage and fromSrc is needed");
     bool ok = strcmp(from, "-") == 0 ? import_source(request, http_exchange_body(request->http), "-", error)

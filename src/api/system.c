@@ -1,4 +1,4 @@
-/* /_ping, /version, /auth: what a client asks first. */
+/* /_ping, /version: what a client asks first. */
 #include "api/api-internal.h"
 
 #include "base/platform.h"
@@ -36,15 +36,9 @@ static bool version(struct api_request *request, GError **error)
     return api_respond_json(request, 200, answer);
 }
 
-static bool authenticate(struct api_request *request, GError **error)
-{
-    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "logging in to registries is not supported yet by this engine");
-}
-
 const struct api_route system_routes[] = {
     { "GET", "/_ping", 0, 0, ping },
     { "HEAD", "/_ping", 0, 0, ping },
     { "GET", "/version", 0, 0, version },
-    { "POST", "/auth", 0, 0, authenticate },
     { NULL },
 };

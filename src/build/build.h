@@ -8,9 +8,10 @@
 
 struct builder;
 struct build_output;
+struct build_request;
 /* Fetches an image that FROM names and that is not there (or that must be fresh: request->pull). Progress goes to output. */
-typedef bool (*build_pull_func)(void *user, const char *reference, const char *platform, const struct build_output *output,
-                                struct cancel *cancel, GError **error);
+typedef bool (*build_pull_func)(void *user, const char *reference, const struct build_request *request,
+                                const struct build_output *output, struct cancel *cancel, GError **error);
 struct builder_options {
     struct database *database;
     struct layer_store *layers;
@@ -32,6 +33,7 @@ struct build_request {
     const json_t *
         container_limits; /* HostConfig members for RUN: Memory, CpuShares, Ulimits, ShmSize, ExtraHosts, SecurityOpt … or NULL */
     const char *const *cache_from;
+    const json_t *registry_auths;    /* X-Registry-Config: {"host": {"username", …}}, or NULL */
     const char *const *entitlements; /* --allow: "network.host", "security.insecure"; or NULL */
 };
 /* Messages of the /build stream: {"stream":…}, {"aux":{"ID":…}}, {"errorDetail":{…},"error":…}; the callee serialises. Called

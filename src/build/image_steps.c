@@ -56,7 +56,7 @@ bool build_find_image(struct build *build, const char *name, struct image **ret,
             return false;
         }
     }
-    return builder->pull(builder->pull_user, name, build->request->platform, build->stream.output, build->cancel, error) &&
+    return builder->pull(builder->pull_user, name, build->request, build->stream.output, build->cancel, error) &&
            image_store_get(builder->images, name, ret, error);
 }
 

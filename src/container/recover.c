@@ -188,10 +188,13 @@ static void sweep_network(struct container_manager *manager, GPtrArray *all)
     network_sweep(manager->networks, (const char *const *)live->pdata);
 }
 
-/* Holders of a dead engine's operations go; those of containers stay with them. */
+/* Holders of a dead engine's operations go; those of containers stay with them, and layers of a pull that came to nothing stay
+ * for the next one until the registries say that they have waited long enough. */
 static bool keep_holder(void *user, const char *holder)
 {
     struct container_manager *manager = user;
+    if (g_str_has_prefix(holder, "pulled/"))
+        return true;
     return g_str_has_prefix(holder, CONTAINER_HOLDER) && g_hash_table_contains(manager->by_id, holder + strlen(CONTAINER_HOLDER));
 }
 

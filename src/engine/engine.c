@@ -246,9 +246,40 @@ static bool open_registry(struct engine *engine, GError **error)
     return registry_open(&registry, &engine->registry, error);
 }
 
+static bool take_pull_message(void *user, const json_t *message, GError **error)
+{
+    const struct build_output *output = user;
+    return output->message(output->user, message);
+}
+
+/* A build's FROM. */
+static bool pull_base(void *user, const char *name, const struct build_request *request, const struct build_output *output,
+                      struct cancel *cancel, GError **error)
+{
+    struct engine *engine = user;
+    struct reference reference = { 0 };
+    struct registry_auth auth;
+    if (!reference_parse(name, &reference, error))
+        return false;
+    registry_auth_find(request->registry_auths, reference.domain, &auth);
+    reference_clear(&reference);
+    const struct registry_pull_options options = {
+        .reference = name,
+        .platform = request->platform,
+        .auth = &auth,
+        .cancel = cancel,
+        .message = take_pull_message,
+        .user = (void *)output,
+    };
+    bool ok = registry_pull(engine->registry, &options, error);
+    registry_auth_clear(&auth);
+    return ok;
+}
+
 static bool open_builder(struct engine *engine, GError **error)
 {
-    const struct builder_options options = { engine->database, engine->layers, engine->images, engine->containers };
+    const struct builder_options options = { engine->database,   engine->layers, engine->images,
+                                             engine->containers, pull_base,      engine };
     return builder_open(&options, &engine->builder, error);
 }
 

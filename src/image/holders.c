@@ -111,16 +111,66 @@ void image_layer_claim_init(struct image_layer_claim *claim, struct image_store 
                                          .holder = holder };
 }
 
-static bool release(struct image_store *store, const char *holder, GError **error)
+static bool take_facts(sqlite3_stmt *row, void *user, GError **error)
+{
+    struct layer_info *layer = user;
+    layer->tar_bytes = (guint64)sqlite3_column_int64(row, 0);
+    layer->index_bytes = (guint64)sqlite3_column_int64(row, 1);
+    layer->content_bytes = (guint64)sqlite3_column_int64(row, 2);
+    g_strlcpy(layer->index_digest, (const char *)sqlite3_column_text(row, 3), sizeof layer->index_digest);
+    return true;
+}
+
+bool image_store_hold_known_layer(struct image_store *store, const char *holder, const char *diff_id, struct layer_info *ret,
+                                  GError **error)
+{
+    const char *const diff_ids[] = { diff_id, NULL };
+    struct layer_info layer = { 0 };
+    g_strlcpy(layer.diff_id, diff_id, sizeof layer.diff_id);
+    g_mutex_lock(&store->lock);
+    bool ok =
+        (layer_store_has(store->layers, diff_id) ||
+         error_set(error, TARE_ERROR_NOT_FOUND, "layer %s is not in the store", diff_id)) &&
+        hold(store, holder, diff_ids, error) &&
+        database_query(store->database, take_facts, &layer, error,
+                       "SELECT tar_bytes, index_bytes, content_bytes, index_digest FROM layer WHERE diff_id = ?", "s", diff_id);
+    g_mutex_unlock(&store->lock);
+    if (ok)
+        *ret = layer;
+    return ok;
+}
+
+static bool delete_holders(struct image_store *store, const char *const *holders, GPtrArray *held, GError **error)
+{
+    if (!database_begin(store->database, false, error))
+        return false;
+    bool ok = true;
+    for (; ok && *holders; holders++)
+        ok = database_get_strings(store->database, held, error, "SELECT diff_id FROM layer_hold WHERE holder = ?", "s", *holders) &&
+             database_run(store->database, error, "DELETE FROM layer_hold WHERE holder = ?", "s", *holders);
+    if (ok)
+        return database_commit(store->database, error);
+    database_rollback(store->database);
+    return false;
+}
+
+static bool release(struct image_store *store, const char *const *holders, GError **error)
 {
     g_autoptr(GPtrArray) held = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GHashTable) candidates = g_hash_table_new(g_str_hash, g_str_equal);
-    if (!database_get_strings(store->database, held, error, "SELECT diff_id FROM layer_hold WHERE holder = ?", "s", holder))
+    if (!delete_holders(store, holders, held, error))
         return false;
     for (guint i = 0; i < held->len; i++)
         g_hash_table_add(candidates, held->pdata[i]);
-    return database_run(store->database, error, "DELETE FROM layer_hold WHERE holder = ?", "s", holder) &&
-           store_collect_layers(store, candidates, error);
+    return store_collect_layers(store, candidates, error);
+}
+
+bool image_store_release_holders(struct image_store *store, const char *const *holders, GError **error)
+{
+    g_mutex_lock(&store->lock);
+    bool ok = release(store, holders, error);
+    g_mutex_unlock(&store->lock);
+    return ok;
 }
 
 bool image_store_release_layers(struct image_store *store, const char *holder, GError **error)
@@ -128,8 +178,9 @@ bool image_store_release_layers(struct image_store *store, const char *holder, G
     g_mutex_lock(&store->lock);
     gint64 held = 0;
     bool ok = database_get_int(store->database, 0, &held, error, "SELECT count(*) FROM layer_hold WHERE holder = ?", "s", holder);
+    const char *const holders[] = { holder, NULL };
     if (ok && held > 0)
-        ok = release(store, holder, error);
+        ok = release(store, holders, error);
     g_mutex_unlock(&store->lock);
     return ok;
 }

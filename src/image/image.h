@@ -64,6 +64,7 @@ struct image_new_options {
     bool raw_config;               /* config_text is the exact blob to store (load, pull), config its parsed form with rootfs */
     const char *config_text;
     bool intermediate; /* of a build's step: durable with the next durable transaction, which the build ends with */
+    bool pulled;       /* its names are none that somebody gave here: no "tag" events */
 };
 bool image_store_add(struct image_store *store, const struct image_new_options *options, struct image **ret, GError **error);
 bool image_store_layers(struct image_store *store, const struct image *image, struct layer_info **ret, size_t *ret_n,
@@ -83,10 +84,19 @@ struct image_layer_claim {
     const char *holder; /* borrowed */
 };
 void image_layer_claim_init(struct image_layer_claim *claim, struct image_store *store, const char *holder);
+/* A layer that is there already, with what is recorded of it; NOT_FOUND where it is not. */
+bool image_store_hold_known_layer(struct image_store *store, const char *holder, const char *diff_id, struct layer_info *ret,
+                                  GError **error);
+/* Several at once; NULL-terminated. */
+bool image_store_release_holders(struct image_store *store, const char *const *holders, GError **error);
 /* Start-up: releases every holder for which keep says false, and layers in the store that nothing refers to. */
 bool image_store_sweep_holders(struct image_store *store, bool (*keep)(void *user, const char *holder), void *user,
                                GError **error);
 
+/* Names ("name:tag", "name@sha256:…") for an image that is there, as image_store_add gives them; no events. */
+bool image_store_put_names(struct image_store *store, const char *image_id, const char *const *references, GError **error);
+/* The id that exactly this tag or digest names; *ret_id is NULL where none does (g_free). */
+bool image_store_named(struct image_store *store, const char *reference, char **ret_id, GError **error);
 /* Moves the tag when it exists. Reference without tag means latest; one with digest is INVALID. */
 bool image_store_tag(struct image_store *store, const struct image *image, const char *reference, GError **error);
 /* docker image rm: → [{"Untagged":…},{"Deleted":…}] in Docker's order. */

@@ -359,7 +359,37 @@ bool image_store_add(struct image_store *store, const struct image_new_options *
     g_mutex_unlock(&store->lock);
     if (!ok)
         return false;
-    for (const char *const *name = options->references; name && *name; name++)
+    for (const char *const *name = options->pulled ? NULL : options->references; name && *name; name++)
         store_emit(store, "tag", id, *name);
     return ret ? store_load(store, id, ret, error) : true;
+}
+
+bool image_store_put_names(struct image_store *store, const char *image_id, const char *const *references, GError **error)
+{
+    g_mutex_lock(&store->lock);
+    bool ok = database_begin(store->database, true, error);
+    if (ok) {
+        ok = put_references(store, image_id, references, error) &&
+             database_run(store->database, error, "UPDATE image SET last_tagged = ? WHERE id = ?", "is", timestamp_now(),
+                          image_id);
+        if (ok)
+            ok = database_commit(store->database, error);
+        else
+            database_rollback(store->database);
+    }
+    g_mutex_unlock(&store->lock);
+    return ok;
+}
+
+bool image_store_named(struct image_store *store, const char *text, char **ret_id, GError **error)
+{
+    struct reference reference;
+    if (!reference_parse(text, &reference, error))
+        return false;
+    reference_default_tag(&reference);
+    g_autofree char *name = reference_familiar_name(&reference);
+    bool ok = database_get_string(store->database, ret_id, error, "SELECT image FROM image_name WHERE name = ? AND value = ?",
+                                  "ss", name, reference.digest ? reference.digest : reference.tag);
+    reference_clear(&reference);
+    return ok;
 }

@@ -59,22 +59,40 @@ static char *decode_header(const char *header, gsize *ret_length)
     return (char *)g_base64_decode(text->str, ret_length);
 }
 
-bool registry_auth_parse(const char *header, bool strict, struct registry_auth *ret, GError **error)
+/* *ret is NULL where there is none. */
+static bool parse_header(const char *header, const char *what, json_t **ret, GError **error)
 {
-    *ret = (struct registry_auth){ 0 };
+    gsize length = 0;
+    *ret = NULL;
     if (!header || !*header)
         return true;
-    gsize length = 0;
-    g_autofree char *text = strlen(header) > AUTH_MAX ? NULL : decode_header(header, &length);
-    g_autoptr(json_t) object = text ? json_parse(text, length, AUTH_MAX, "invalid X-Registry-Auth header", error) : NULL;
-    if (json_is_object(object)) {
-        registry_auth_from_json(object, ret);
-        return true;
-    }
-    if (strict)
-        return object || !text ? error_set(error, TARE_ERROR_INVALID, "invalid X-Registry-Auth header") : false;
-    g_clear_error(error);
+    if (strlen(header) > AUTH_MAX)
+        return error_set(error, TARE_ERROR_INVALID, "%s is too long", what);
+    g_autofree char *text = decode_header(header, &length);
+    g_autoptr(json_t) object = json_parse(text, length, AUTH_MAX, what, error);
+    if (!object)
+        return false;
+    if (!json_is_object(object))
+        return error_set(error, TARE_ERROR_INVALID, "%s: it is not an object", what);
+    *ret = g_steal_pointer(&object);
     return true;
+}
+
+bool registry_auth_parse(const char *header, bool strict, struct registry_auth *ret, GError **error)
+{
+    g_autoptr(json_t) object = NULL;
+    *ret = (struct registry_auth){ 0 };
+    if (!parse_header(header, "invalid X-Registry-Auth header", &object, strict ? error : NULL))
+        return !strict;
+    if (object)
+        registry_auth_from_json(object, ret);
+    return true;
+}
+
+json_t *registry_auths_parse(const char *header)
+{
+    json_t *object = NULL;
+    return parse_header(header, "invalid X-Registry-Config header", &object, NULL) ? object : NULL;
 }
 
 void registry_auth_find(const json_t *by_host, const char *domain, struct registry_auth *ret)

@@ -49,7 +49,7 @@ static bool choose_type(const json_t *json, const char *content_type, char **ret
     bool known_outer = is_index_type(outer) || is_manifest_type(outer);
     if (json_object_get(json, "mediaType") && !json_is_string(json_object_get(json, "mediaType")))
         return error_set(error, TARE_ERROR_INVALID, "invalid manifest: its mediaType is not a string");
-    if (json_get_int(json, "schemaVersion", 0) == 1 || strstr(outer, "manifest.v1+"))
+    if (json_get_int(json, "schemaVersion", 0) == 1 || strstr(outer, "docker.distribution.manifest.v1+"))
         return error_set(
             error, TARE_ERROR_INVALID,
             "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed");

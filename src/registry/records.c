@@ -15,8 +15,11 @@ static const char *const schema[] = {
     "repository TEXT "
     "NOT NULL, size INTEGER NOT NULL, media_type TEXT NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (diff_id, digest, "
     "repository)) "
-    "WITHOUT ROWID;",
+    "WITHOUT ROWID;"
+    "CREATE TABLE pulled_layer (diff_id TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;",
 };
+
+#define KEPT_HOLDER "pulled/"
 
 bool records_open(struct registry *registry, GError **error)
 {
@@ -103,4 +106,65 @@ bool registry_keep_manifest(struct registry *registry, const char *image_id, con
         registry->database, error,
         "INSERT INTO manifest (digest, image, media_type, is_index, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", "sssib",
         manifest->digest, image_id, manifest->media_type, (gint64)manifest->is_index, manifest->body, manifest->length);
+}
+
+/* ---- layers that no image has yet ---- */
+
+char *records_layer_holder(const char *diff_id)
+{
+    return g_strconcat(KEPT_HOLDER, diff_id, NULL);
+}
+
+bool records_expect_layer(struct registry *registry, const char *diff_id, GError **error)
+{
+    return database_run(registry->database, error, "REPLACE INTO pulled_layer (diff_id, at) VALUES (?, ?)", "si", diff_id,
+                        timestamp_now());
+}
+
+static bool release_kept(struct registry *registry, const GPtrArray *diff_ids, const char *other_holder, GError **error)
+{
+    g_autoptr(GPtrArray) holders = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < diff_ids->len; i++)
+        g_ptr_array_add(holders, records_layer_holder(diff_ids->pdata[i]));
+    if (other_holder)
+        g_ptr_array_add(holders, g_strdup(other_holder));
+    g_ptr_array_add(holders, NULL);
+    return image_store_release_holders(registry->images, (const char *const *)holders->pdata, error);
+}
+
+void records_expire_layers(struct registry *registry, gint64 life_s)
+{
+    g_autoptr(GPtrArray) old = g_ptr_array_new_with_free_func(g_free);
+    gint64 before = timestamp_now() - life_s * 1000000000;
+    if (!database_get_strings(registry->database, old, NULL, "SELECT diff_id FROM pulled_layer WHERE at < ?", "i", before) ||
+        old->len == 0)
+        return;
+    if (release_kept(registry, old, NULL, NULL))
+        database_run(registry->database, NULL, "DELETE FROM pulled_layer WHERE at < ?", "i", before);
+}
+
+static bool note_layers(struct registry *registry, const struct records_layer *layers, size_t n_layers, const char *repository,
+                        GError **error)
+{
+    for (size_t i = 0; i < n_layers; i++)
+        if (!registry_note_blob(registry, layers[i].diff_id, layers[i].digest, layers[i].size, layers[i].media_type, repository,
+                                error) ||
+            !database_run(registry->database, error, "DELETE FROM pulled_layer WHERE diff_id = ?", "s", layers[i].diff_id))
+            return false;
+    return true;
+}
+
+bool records_note_pull(struct registry *registry, const struct records_layer *layers, size_t n_layers, const char *repository,
+                       const char *holder, GError **error)
+{
+    g_autoptr(GPtrArray) diff_ids = g_ptr_array_new();
+    for (size_t i = 0; i < n_layers; i++)
+        g_ptr_array_add(diff_ids, (gpointer)layers[i].diff_id);
+    if (!database_begin(registry->database, false, error))
+        return false;
+    if (!note_layers(registry, layers, n_layers, repository, error)) {
+        database_rollback(registry->database);
+        return false;
+    }
+    return database_commit(registry->database, error) && release_kept(registry, diff_ids, holder, error);
 }

@@ -26,6 +26,7 @@ struct registry {
     GMutex lock;
     GHashTable *known_hosts; /* host → struct known_host *: what was found out about it */
     struct transfers *transfers;
+    int downloads; /* the directory of partial blobs */
 };
 
 /* ---- hosts.c: where a registry's name leads to ---- */
@@ -110,6 +111,7 @@ enum exchange_result {
     EXCHANGE_UNREACHABLE, /* nothing was sent that a server could have acted on: another endpoint may be tried */
     EXCHANGE_BROKEN,      /* lost on the way: may be tried again */
     EXCHANGE_FAILED,      /* ours, or for good */
+    EXCHANGE_STOPPED,     /* by the sink: it wants no more, from nobody */
 };
 enum exchange_result transport_exchange(struct transport *transport, const struct exchange *exchange,
                                         struct registry_response *ret, GError **error);
@@ -146,3 +148,109 @@ char *registry_error_text(const char *body, gsize length, char **ret_code);
 
 /* ---- records.c ---- */
 bool records_open(struct registry *registry, GError **error);
+/* A layer that is brought stays for the next pull, should this one come to nothing: until an image has it, or for so long. */
+bool records_expect_layer(struct registry *registry, const char *diff_id, GError **error);
+char *records_layer_holder(const char *diff_id);
+void records_expire_layers(struct registry *registry, gint64 life_s);
+/* A pull has come to its end: where its layers are from, and nobody but the image needs to hold them. */
+struct records_layer {
+    const char *diff_id, *digest, *media_type;
+    guint64 size;
+};
+bool records_note_pull(struct registry *registry, const struct records_layer *layers, size_t n_layers, const char *repository,
+                       const char *holder, GError **error);
+
+/* ---- platform.c: which entry of an index is ours. Pure. ---- */
+struct platform {
+    char *os, *architecture, *variant; /* variant: "" where it says nothing */
+};
+void platform_clear(struct platform *platform);
+/* "linux/arm64/v8", "arm64", "linux"; NULL or "": the host's. */
+bool platform_parse(const char *text, struct platform *ret, GError **error);
+/* "linux/arm64/v8"; g_free. */
+char *platform_text(const struct platform *platform);
+/* From an image's config or an index's entry. */
+void platform_from_json(const json_t *object, struct platform *ret);
+/* How well an image for `given` runs on `wanted`: 0 not at all, more is better. */
+unsigned platform_score(const struct platform *wanted, const struct platform *given);
+/* The best entry of an index, borrowed; NULL where none fits. */
+const json_t *platform_choose(const json_t *index, const struct platform *wanted);
+
+/* ---- fetch.c: the bytes of one blob ---- */
+struct fetch;
+struct fetch_options {
+    struct registry_session *session;
+    const char *digest;
+    guint64 size;
+    int directory;         /* where unfinished blobs lie */
+    unsigned max_attempts; /* in vain, one after another */
+    bool fresh;            /* nothing that is there is to be trusted */
+    bool origin_only;
+    struct cancel *cancel; /* of this fetch alone: fetch_finish sets it */
+    void (*retrying)(void *user, unsigned seconds);
+    void *user;
+};
+bool fetch_start(const struct fetch_options *options, struct fetch **ret, GError **error);
+struct byte_source *fetch_source(struct fetch *fetch);
+guint64 fetch_have(struct fetch *fetch);
+guint64 fetch_reused(const struct fetch *fetch); /* bytes that an earlier fetch had left */
+/* Ends it. keep: what came stays for the next one. */
+void fetch_finish(struct fetch *fetch, bool keep);
+
+/* ---- transfer.c: layers on their way into the store, each once however many pulls want it ---- */
+enum transfer_phase {
+    TRANSFER_QUEUED,
+    TRANSFER_WAITING, /* for others to finish */
+    TRANSFER_DOWNLOADING,
+    TRANSFER_RETRYING,
+    TRANSFER_EXTRACTING, /* all bytes are here */
+    TRANSFER_DONE,
+    TRANSFER_FAILED,
+};
+struct transfer_status {
+    enum transfer_phase phase;
+    guint64 fetched, decoded; /* bytes of the blob */
+    unsigned retry_seconds;
+};
+struct transfer_layer {
+    const char *diff_id, *digest;
+    guint64 size;
+};
+struct transfer;
+bool transfers_open(struct registry *registry, GError **error);
+/* Cancels all, and waits for them. */
+void transfers_close(struct registry *registry);
+/* Joins the one that brings this layer, or starts it. */
+bool transfer_join(struct registry_session *session, const struct transfer_layer *layer, struct transfer **ret, GError **error);
+/* The last one that leaves ends it. */
+void transfer_leave(struct transfer *transfer);
+/* Whoever joined first: the others try for themselves where it fails. */
+bool transfer_is_own(const struct transfer *transfer, const struct registry_session *session);
+void transfer_get_status(struct transfer *transfer, struct transfer_status *ret);
+/* Of a finished one: the layer, or the error. */
+bool transfer_result(struct transfer *transfer, struct layer_info *ret, GError **error);
+/* Waits until something of any transfer has changed, or so long. */
+void transfers_wait(struct registry *registry, gint64 us);
+/* Removes what nobody came back for. */
+void transfers_expire(struct registry *registry);
+
+/* ---- config.c: what a manifest names ---- */
+#define REGISTRY_MAX_LAYERS 127
+#define REGISTRY_CONFIG_MAX (8u << 20)
+struct descriptor {
+    const char *digest, *media_type; /* the manifest's */
+    guint64 size;
+};
+bool descriptor_parse(const json_t *object, guint64 max, struct descriptor *ret, GError **error);
+bool manifest_layers(const struct registry_manifest *manifest, struct descriptor **ret, size_t *ret_n,
+                     GError **error); /* g_free */
+bool manifest_config(const struct registry_manifest *manifest, struct descriptor *ret, GError **error);
+bool config_parse(const char *text, gsize length, size_t n_layers, json_t **ret, char ***ret_diff_ids, GError **error);
+/* Verified. */
+bool config_fetch(struct registry_session *session, const struct descriptor *descriptor, char **ret, gsize *ret_length,
+                  GError **error);
+
+/* ---- progress.c ---- */
+json_t *progress_status(const char *id, const char *status);
+json_t *progress_layer(const char *id, const char *status);
+json_t *progress_bytes(const char *id, const char *status, guint64 current, guint64 total);

@@ -43,7 +43,8 @@ bool registry_open(const struct registry_options *options, struct registry **ret
     registry->stall_timeout_s = options->stall_timeout_s ? options->stall_timeout_s : STALL_TIMEOUT_S;
     registry->known_hosts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_mutex_init(&registry->lock);
-    if (!records_open(registry, error)) {
+    registry->downloads = -1;
+    if (!records_open(registry, error) || !transfers_open(registry, error)) {
         registry_close(registry);
         return false;
     }
@@ -55,6 +56,7 @@ void registry_close(struct registry *registry)
 {
     if (!registry)
         return;
+    transfers_close(registry);
     g_strfreev(registry->mirrors);
     g_strfreev(registry->insecure);
     g_strfreev(registry->config_paths);

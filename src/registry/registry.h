@@ -50,7 +50,9 @@ bool registry_auth_parse(const char *header, bool strict, struct registry_auth *
 /* From the object itself (POST /auth's body, members of X-Registry-Config). */
 void registry_auth_from_json(const json_t *object, struct registry_auth *ret);
 void registry_auth_clear(struct registry_auth *auth);
-/* X-Registry-Config ({"host": {…}}): the credentials for a reference's registry; Docker Hub's are under
+/* X-Registry-Config: the object, or NULL where there is none or a broken one. New reference. */
+json_t *registry_auths_parse(const char *header);
+/* In it ({"host": {…}}; may be NULL): the credentials for a reference's registry; Docker Hub's are under
  * https://index.docker.io/v1/. */
 void registry_auth_find(const json_t *by_host, const char *domain, struct registry_auth *ret);
 /* POST /auth: tries the credentials of its own. *ret_identity_token: where the server gave one, else "". */
@@ -92,9 +94,9 @@ void registry_memory_body_init(struct registry_memory_body *self, const void *da
 struct registry_response;
 struct registry_request {
     const char *method; /* "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE" */
-    /* "manifests/latest": below /v2/<repository>/ of the session's endpoints, tried in their order. "/v2/…": the same, but from
-     * the endpoint's root. "https://…": as it stands, once; the session's credentials go along only when it is on one of the
-     * session's endpoints. */
+    /* "manifests/latest": below /v2/<repository>/ of the session's endpoints, tried in their order. "/v2/…" (and "/v1/…"): the
+     * same, but from the endpoint's root. "https://…": as it stands, once; the session's credentials go along only when it is on
+     * one of the session's endpoints. */
     const char *target;
     const char *base;           /* resolve target against this URL (a response's url), as "Location" needs it; may be NULL */
     const char *accept;         /* or NULL */

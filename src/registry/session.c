@@ -153,6 +153,8 @@ static char *endpoint_url(const struct registry_session *session, const struct e
     const char *root = endpoint->exact_path ? "" : "/v2";
     if (g_str_has_prefix(target, "/v2/"))
         return g_strconcat(endpoint->url, root, target + strlen("/v2"), NULL);
+    if (g_str_has_prefix(target, "/"))
+        return g_strconcat(endpoint->url, target, NULL);
     return g_strconcat(endpoint->url, root, "/", session->repository, "/", target, NULL);
 }
 
@@ -397,8 +399,8 @@ static bool over_endpoints(struct attempt *attempt, GError **error)
         https_spoken |= !endpoint->is_mirror && !endpoint->is_plain && result != EXCHANGE_UNREACHABLE;
         /* A sink that may have got something must be one that is told when it begins again. */
         bool can_begin_again = !attempt->request->sink || attempt->request->begin;
-        bool goes_on =
-            result == EXCHANGE_UNREACHABLE || (endpoint->is_mirror && can_begin_again && !cancel_is_set(attempt->cancel));
+        bool goes_on = result == EXCHANGE_UNREACHABLE ||
+                       (endpoint->is_mirror && can_begin_again && result != EXCHANGE_STOPPED && !cancel_is_set(attempt->cancel));
         g_clear_error(&last);
         last = g_steal_pointer(&problem);
         if (!goes_on)

@@ -22,7 +22,7 @@ struct turn {
     GByteArray *body;
     gsize max_body;
     bool body_begun, to_sink;
-    bool callback_failed;
+    bool callback_failed, sink_failed;
     GError *error;       /* of a callback of ours */
     guint64 sent, moved; /* moved: bytes in either direction since the window began */
     gint64 window_began;
@@ -136,6 +136,7 @@ static size_t take_body(char *data, size_t size, size_t n, void *user)
     turn->moved += length;
     if (ok && turn->to_sink) {
         ok = sink_write(turn->exchange->request->sink, data, length, &turn->error);
+        turn->sink_failed = !ok;
         turn->response->received += ok ? length : 0;
     } else if (ok) {
         ok = length <= turn->max_body - turn->body->len ||
@@ -320,11 +321,16 @@ static enum exchange_result fail(struct turn *turn, CURLcode code, GError **erro
 {
     if (turn->callback_failed) {
         g_propagate_error(error, g_steal_pointer(&turn->error));
-        return EXCHANGE_FAILED;
+        return turn->sink_failed ? EXCHANGE_STOPPED : EXCHANGE_FAILED;
     }
+    enum exchange_result result = classify(code);
     g_autofree char *method = title(turn->exchange->method), *what = describe(turn, code);
-    error_set(error, TARE_ERROR_INTERNAL, "%s \"%s\": %s", method, turn->exchange->url, what);
-    return classify(code);
+    /* Who cannot be reached is named as Docker does, which always asks for the root first. */
+    const char *url = turn->exchange->url, *root = strstr(url, "/v2/");
+    bool at_root = result == EXCHANGE_UNREACHABLE && root && !strchr(url, '?');
+    g_autofree char *shown = at_root ? g_strndup(url, (gsize)(root + strlen("/v2/") - url)) : g_strdup(url);
+    error_set(error, TARE_ERROR_INTERNAL, "%s \"%s\": %s", at_root ? "Get" : method, shown, what);
+    return result;
 }
 
 /* False when too little has moved for too long. */

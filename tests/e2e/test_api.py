@@ -56,7 +56,7 @@ def test_stock_clients_show_version_and_info(engine, program):
         ("/events?filters=%7B", 400, "invalid filter"),
         ("/events?filters=%5B1%5D", 400, "invalid filter"),
         ("/events?since=yesterday", 400, 'invalid value for "since": value is not a valid time: yesterday'),
-        ("/v1.41/images/search?term=x", 501, "registries are not supported yet by this engine"),
+        ("/v1.41/images/search?term=x&limit=101", 400, "Limit 101 is outside the range of [1, 100]"),
     ],
 )
 def test_errors_have_status_and_message(engine, path, status, message):

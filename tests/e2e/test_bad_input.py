@@ -85,7 +85,7 @@ BUILDS = {
     "COPY from outside": ("FROM bb\nCOPY ../x /\n", "COPY failed: forbidden path outside the build context: ../x ()"),
     "COPY of a missing file": ("FROM bb\nCOPY nope /\n", "COPY failed: file not found in build context or excluded by .dockerignore: stat nope: file does not exist"),
     "ADD of a missing file": ("FROM bb\nADD nope /\n", "ADD failed: file not found in build context or excluded by .dockerignore: stat nope: file does not exist"),
-    "unknown image": ("FROM nosuch:1\n", "pulling images is not supported yet by this engine: import or build nosuch:1 instead"),  # ours
+    "unknown image": ("FROM 127.0.0.1:1/nosuch:1\n", 'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused'),
     "bad image": ("FROM UPPER\n", "invalid reference format: repository name (library/UPPER) must be lowercase"),
     "unknown user": ("FROM bb\nUSER nobodyhere\nRUN true\n", "unable to find user nobodyhere: no matching entries in passwd file"),
     "unknown command": ("FROM bb\nRUN nosuch\n", CONTAINER_STEP.format("/bin/sh -c nosuch", 127)),
@@ -114,7 +114,7 @@ def test_build(engine, nothing_left, tmp_path, name, case):
 
 # arguments after `run --rm` → (status, what the client says)
 RUNS = [
-    (["nosuch", "x"], 125, "Unable to find image 'nosuch:latest' locally\nNAME: Error response from daemon: pulling images is not supported yet by this engine: import or build nosuch:latest instead"),
+    (["127.0.0.1:1/nosuch", "x"], 125, "Unable to find image '127.0.0.1:1/nosuch:latest' locally\nNAME: Error response from daemon: Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused"),
     (["UPPER"], 125, "invalid reference format: repository name (library/UPPER) must be lowercase"),
     (["bb"], 125, "Error response from daemon: No command specified"),
     (["-u", "nobodyhere", "bb", "true"], 125, "Error response from daemon: unable to find user nobodyhere: no matching entries in passwd file"),

@@ -156,10 +156,10 @@ def test_statuses_of_a_life(engine, image):
 def test_missing_image_is_named(engine):
     answer = engine.api("POST", "/containers/create", body={"Image": "nosuch"})
     assert (answer.status, answer.message) == (404, "No such image: nosuch:latest")
-    result = engine.docker("run", "nosuch", check=False)
+    result = engine.docker("run", "127.0.0.1:1/nosuch", check=False)
     assert result.returncode == 125
-    assert result.stderr.startswith("Unable to find image 'nosuch:latest' locally\n")
-    assert "pulling images is not supported yet by this engine" in result.stderr
+    assert result.stderr.startswith("Unable to find image '127.0.0.1:1/nosuch:latest' locally\n")
+    assert 'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused' in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 /* POST /build: parameters in, the builder's messages out while the context is still being read. */
 #include "api/api-internal.h"
 
+#include "base/git.h"
 #include "base/parse.h"
 #include "engine/download.h"
 
@@ -9,7 +10,7 @@
 /* What a request owns while it is decoded; struct build_request borrows from it. */
 struct decoded {
     struct build_request request;
-    json_t *build_args, *labels, *limits, *cache_from_json, *registry_auths;
+    json_t *build_args, *labels, *limits, *cache_from_json, *registry_auths, *contexts;
     char **cache_from;
     const char **tags;
 };
@@ -21,6 +22,7 @@ static void decoded_clear(struct decoded *decoded)
     json_decref(decoded->limits);
     json_decref(decoded->cache_from_json);
     json_decref(decoded->registry_auths);
+    json_decref(decoded->contexts);
     g_strfreev(decoded->cache_from);
     g_free(decoded->tags);
 }
@@ -126,6 +128,7 @@ static bool decode(struct api_request *request, struct decoded *decoded, GError 
     if (!check_builder(request, error) ||
         !query_json(request, "buildargs", is_object, "error reading build args", &decoded->build_args, error) ||
         !query_json(request, "labels", is_object, "error reading labels", &decoded->labels, error) ||
+        !query_json(request, "contexts", is_object, "error reading named contexts", &decoded->contexts, error) ||
         !query_json(request, "cachefrom", is_array, "error reading cache-from", &decoded->cache_from_json, error) ||
         !decode_limits(request, &decoded->limits, error))
         return false;
@@ -148,6 +151,8 @@ static bool decode(struct api_request *request, struct decoded *decoded, GError 
         .pull = api_query_bool(request, "pull"),
         .quiet = api_query_bool(request, "q"),
         .container_limits = decoded->limits,
+        .context_id = api_query(request, "context"),
+        .contexts = decoded->contexts,
         .cache_from = (const char *const *)decoded->cache_from,
         .registry_auths = decoded->registry_auths,
     };
@@ -207,17 +212,13 @@ static bool run_build(struct api_request *request, const struct decoded *decoded
     return api_finish_messages(request, ok, error);
 }
 
-static bool is_git(const char *remote)
-{
-    return g_str_has_prefix(remote, "git://") || g_str_has_prefix(remote, "git@") || g_str_has_prefix(remote, "github.com/") ||
-           (strstr(remote, "://") && (g_str_has_suffix(remote, ".git") || strstr(remote, ".git#")));
-}
-
-static bool build_remote(struct api_request *request, const struct decoded *decoded, const char *remote, GError **error)
+static bool build_remote(struct api_request *request, struct decoded *decoded, const char *remote, GError **error)
 {
     struct download *download = NULL;
-    if (is_git(remote))
-        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "building from a git repository is not supported yet by this engine");
+    if (git_is_source(remote)) {
+        decoded->request.git = remote;
+        return run_build(request, decoded, NULL, error);
+    }
     if (!g_str_has_prefix(remote, "http://") && !g_str_has_prefix(remote, "https://"))
         return error_set(error, TARE_ERROR_INVALID, "unable to detect the type of remote context: %s", remote);
     if (!download_open(remote, NULL, NULL, http_exchange_cancel(request->http), &download, error)) {
@@ -241,6 +242,43 @@ static bool build_image(struct api_request *request, GError **error)
     return ok;
 }
 
+/* ---- contexts beforehand: our own clients' ---- */
+
+static bool read_body(struct api_request *request, guint64 max, GByteArray *ret, GError **error)
+{
+    enum { PIECE = 256 * 1024 };
+    gssize n;
+    do {
+        guint before = ret->len;
+        g_byte_array_set_size(ret, before + PIECE);
+        n = source_read(http_exchange_body(request->http), ret->data + before, PIECE, error);
+        g_byte_array_set_size(ret, before + (n > 0 ? (guint)n : 0));
+        if (ret->len > max)
+            return error_set(error, TARE_ERROR_TOO_LARGE, "the context's listing is too large");
+    } while (n > 0);
+    return n == 0;
+}
+
+/* key: a listing comes, and what of it is lacking goes back. Else the tar of a named context. */
+static bool put_context(struct api_request *request, GError **error)
+{
+    const char *key = api_query(request, "key");
+    json_t *answer = NULL;
+    if (!key)
+        return builder_upload_context(request->engine->builder, api_query(request, "id"), http_exchange_body(request->http),
+                                      http_exchange_cancel(request->http), &answer, error) &&
+               api_respond_json(request, 200, answer);
+    GByteArray *body = g_byte_array_new();
+    if (!read_body(request, 512u << 20, body, error)) {
+        g_byte_array_unref(body);
+        return false;
+    }
+    gsize length = body->len;
+    return builder_announce_context(request->engine->builder, key, (char *)g_byte_array_free(body, FALSE), length, &answer,
+                                    error) &&
+           api_respond_json(request, 200, answer);
+}
+
 static bool prune_cache(struct api_request *request, GError **error)
 {
     json_t *answer = NULL;
@@ -257,6 +295,7 @@ static bool cancel_build(struct api_request *request, GError **error)
 
 const struct api_route build_routes[] = {
     { "POST", "/build", 0, 0, build_image },
+    { "POST", "/build/context", 0, 0, put_context },
     { "POST", "/build/prune", 31, 0, prune_cache },
     { "POST", "/build/cancel", 0, 0, cancel_build },
     { NULL },

@@ -303,6 +303,10 @@ struct builder {
 
     GMutex flights_lock;
     GHashTable *flights; /* "PARENT KEY" of steps under way → struct flight */
+
+    GMutex contexts_lock;
+    GHashTable *uploads; /* id → struct context_upload */
+    char *directory;     /* for clones, or NULL */
 };
 void builder_begin_taking(struct builder *builder);
 void builder_end_taking(struct builder *builder);
@@ -311,19 +315,84 @@ void builder_release(struct builder *builder, const char *holder);
 /* Commits the draft and holds its layer for the build. */
 bool build_commit_draft(struct build *build, struct layer_draft *draft, struct layer_info *ret, GError **error);
 
+/* ---- listings of clients' directories: pure ---- */
+#define LISTING_ENTRIES_MAX 4000000u
+#define LISTING_BYTES_MAX (512u << 20)
+
+/* In data: facts NUL path NUL, sorted by path. facts: "MODE SIZE STAMP", and for a symbolic link " TARGET"; MODE octal with the
+ * type, STAMP whatever changes when the content may have changed, "?" where that is not known. */
+struct listing_entry {
+    const char *facts, *path;
+};
+struct listing {
+    char *data;
+    gsize length;
+    GArray *entries; /* of struct listing_entry */
+};
+struct listing_facts {
+    mode_t mode;
+    guint64 size;
+    const char *stamp, *link; /* in the facts; stamp goes up to a blank; link NULL for none */
+};
+struct listing_pair {
+    guint old, new;
+};
+/* Takes data in any case. */
+bool listing_parse(char *data, gsize length, struct listing **ret, GError **error);
+void listing_free(struct listing *listing);
+bool listing_read_facts(const char *facts, struct listing_facts *ret);
+int listing_compare_paths(const char *a, const char *b);
+/* Indices of new that must be sent, pairs that stay, and paths of old that are gone (without what is below them). */
+void listing_diff(const struct listing *old, const struct listing *new, GArray *needed, GArray *kept, GPtrArray *removed);
+/* The first entry that is not before path. */
+guint listing_find(const struct listing *listing, const char *path);
+
+/* ---- contexts that are kept for the next build ---- */
+#define CONTEXT_DIGEST_SIZE 32
+/* What a context has, and the digests of those contents that were read (zeros: not yet). Shared by the stages. */
+struct context_files {
+    gint references;
+    struct listing *listing;
+    GMutex lock; /* of what follows */
+    guint8 *digests;
+    bool changed;
+};
+struct context_files *context_files_new(struct listing *listing);
+static inline struct context_files *context_files_ref(struct context_files *files)
+{
+    g_atomic_int_inc(&files->references);
+    return files;
+}
+void context_files_unref(struct context_files *files);
+struct build_context;
+/* Takes what builder_announce_context announced, and the body with what it lacked. */
+bool context_store_open(struct builder *builder, const char *id, struct byte_source *body, const char *holder,
+                        struct cancel *cancel, struct build_context *context, GError **error);
+bool context_store_save(struct builder *builder, const char *key, const char *const *layers, struct context_files *files,
+                        bool same_files, GError **error);
+/* A named context that was uploaded; context is filled as far as it got. */
+bool context_store_share(struct builder *builder, const char *id, const char *holder, struct build_context *context,
+                         GError **error);
+/* After a build: what it learned is kept. */
+void context_store_finish(struct builder *builder, struct build_context *context);
+void context_store_close(struct builder *builder);
+
 /* The build context: a mounted layer, or nothing where the body was a Dockerfile. */
 struct build_context {
     int root_fd; /* -1: none */
     struct layer_stack *stack;
-    GHashTable *excluded; /* paths that COPY does not see: the Dockerfile and .dockerignore where the rules say so */
-    char *dockerfile;     /* its text */
+    struct context_files *files; /* of one that is kept, else NULL */
+    char *key, **layers;         /* of the same */
+    char *directory;             /* a clone that goes with the context, or NULL */
+    GHashTable *excluded;        /* paths that COPY does not see: the Dockerfile and .dockerignore where the rules say so */
+    char *dockerfile;            /* its text */
     gsize dockerfile_length;
     char *dockerfile_name;
     gint64 dockerfile_mtime; /* 0 where unknown */
 };
-/* holder: see image_store_hold_layers. */
-bool build_context_open(struct builder *builder, struct byte_source *source, const char *dockerfile, const char *holder,
-                        struct cancel *cancel, struct build_context *ret, GError **error);
+/* source: the request's body, NULL where the request says what to fetch. holder: see image_store_hold_layers. */
+bool build_context_open(struct builder *builder, struct byte_source *source, const struct build_request *request,
+                        const char *holder, struct cancel *cancel, struct build_context *ret, GError **error);
 void build_context_clear(struct build_context *context);
 /* gzip, zstd, xz, bzip2 or a tar, by the first 512 bytes. */
 bool build_looks_archived(const char *start, gsize length);
@@ -346,6 +415,7 @@ struct build {
     struct cancel *cancel;
     char *holder; /* of layers that no image has yet */
     struct build_context context;
+    struct build_named *named;
     struct build_plan *plan;
     struct build_args *args;
     gint64 epoch; /* the time of what a step makes without a model, in seconds: the same for the same context */
@@ -360,6 +430,12 @@ struct build {
     int exit_code;         /* of a failed RUN, for the error message */
 };
 
+/* A root file system to read in: of an image, or empty. */
+struct build_root {
+    struct layer_stack *stack;
+    int fd;
+};
+
 void build_state_free(struct build_state *state);
 /* Runs what the graph says is needed; the target's state becomes the build's. */
 bool build_run_stages(struct build *build, struct build_graph *graph, GError **error);
@@ -371,13 +447,17 @@ bool build_stage_result(struct build *build, guint index, const struct build_sta
 bool build_find_stage(struct build *build, const char *name, const struct build_state **ret, GError **error);
 /* "Step 1/3 : …" */
 void build_print_step(struct build *build, const struct build_step *step);
+/* What --from (and RUN --mount's from) names: a named context, a stage, which is waited for, or an image; its files. Before the
+ * step's cache key is asked for. ret_files, where not NULL: as in struct copy_sources, borrowed. */
+bool build_open_from(struct build *build, const char *name, struct build_root *ret, struct context_files **ret_files,
+                     GError **error);
+/* FROM of a named context. *ret NULL and *ret_found false where there is none of this name. */
+bool build_named_base(struct build *build, const char *name, bool *ret_found, struct image **ret, GError **error);
+bool build_named_image(const struct build *build, const char *name, const char **ret);
+struct build_named *build_named_new(void);
+void build_named_free(struct build_named *named);
 bool build_check_platform(const char *text, GError **error);
 
-/* A root file system to read in: of an image, or empty. */
-struct build_root {
-    struct layer_stack *stack;
-    int fd;
-};
 bool build_root_open(struct build *build, const struct image *image, struct build_root *ret, GError **error);
 void build_root_clear(struct build_root *root);
 
@@ -438,12 +518,13 @@ struct copy_source {
 };
 struct copy_sources {
     int root_fd;
-    GHashTable *excluded; /* or NULL */
-    char **exclude;       /* --exclude: patterns, or NULL */
-    bool is_context;      /* for the messages */
-    bool parents;         /* --parents */
-    bool left_out;        /* a file that was named is left out by exclude */
-    GPtrArray *items;     /* of struct copy_source * */
+    GHashTable *excluded;        /* or NULL */
+    struct context_files *files; /* of the context, or NULL */
+    char **exclude;              /* --exclude: patterns, or NULL */
+    bool is_context;             /* for the messages */
+    bool parents;                /* --parents */
+    bool left_out;               /* a file that was named is left out by exclude */
+    GPtrArray *items;            /* of struct copy_source * */
     struct cancel *cancel;
 };
 bool copy_sources_add(struct copy_sources *sources, const char *pattern, GError **error);

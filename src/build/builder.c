@@ -1,8 +1,11 @@
 /* A build from its first byte to its last message: context, plan, stages, tags. */
+#include "base/fd.h"
+#include "base/file.h"
 #include "base/identifier.h"
 #include "base/parse.h"
 #include "build/build-internal.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 /* Tags in the form that "Successfully tagged" shows, each once. */
@@ -125,8 +128,7 @@ static bool run_build(struct build *build, struct byte_source *context, char **r
         return false;
     if (build->request->squash)
         return error_set(error, TARE_ERROR_INVALID, "squash is only supported with experimental mode");
-    if (!build_context_open(build->builder, context, build->request->dockerfile, build->holder, build->cancel, &build->context,
-                            error) ||
+    if (!build_context_open(build->builder, context, build->request, build->holder, build->cancel, &build->context, error) ||
         !make_plan(build, error))
         return false;
     build->epoch = epoch_of(build);
@@ -151,6 +153,7 @@ bool builder_run(struct builder *builder, struct byte_source *context, const str
     build.args = build_args_new(request->build_args);
     build.containers = g_ptr_array_new_with_free_func(g_free);
     build_stream_init(&build.stream, output, request->quiet);
+    build.named = build_named_new();
     good = run_build(&build, context, ret_id, &local);
     if (!good)
         build_stream_error(&build.stream, build.exit_code, local->message);
@@ -158,6 +161,8 @@ bool builder_run(struct builder *builder, struct byte_source *context, const str
     g_ptr_array_unref(build.containers);
     build_plan_free(build.plan);
     build_args_free(build.args);
+    build_named_free(build.named);
+    context_store_finish(builder, &build.context);
     build_context_clear(&build.context);
     build_stream_clear(&build.stream);
     /* Nothing is mounted any more: the context's layer, and what no image took, goes. */
@@ -172,18 +177,28 @@ bool builder_open(const struct builder_options *options, struct builder **ret, G
 {
     struct builder *builder;
 
-    if (!cache_migrate(options->database, error))
+    /* Clones that a killed engine left. */
+    if (!cache_migrate(options->database, error) || (options->directory && !dir_remove_tree(AT_FDCWD, options->directory, error)))
         return false;
+    if (options->directory) {
+        g_autofd int fd = dir_make_path(options->directory, 0700, error);
+
+        if (fd < 0)
+            return false;
+    }
     builder = g_new0(struct builder, 1);
     builder->database = options->database;
     builder->layers = options->layers;
     builder->images = options->images;
     builder->containers = options->containers;
     builder->pull = options->pull;
+    builder->directory = g_strdup(options->directory);
     builder->pull_user = options->pull_user;
     g_mutex_init(&builder->layers_lock);
     g_cond_init(&builder->layers_free);
     g_mutex_init(&builder->flights_lock);
+    g_mutex_init(&builder->contexts_lock);
+    builder->uploads = g_hash_table_new(g_str_hash, g_str_equal);
     builder->flights = g_hash_table_new(g_str_hash, g_str_equal);
     *ret = builder;
     return true;
@@ -196,6 +211,8 @@ void builder_close(struct builder *builder)
     g_mutex_clear(&builder->layers_lock);
     g_cond_clear(&builder->layers_free);
     g_mutex_clear(&builder->flights_lock);
+    context_store_close(builder);
+    g_free(builder->directory);
     g_hash_table_unref(builder->flights);
     g_free(builder);
 }

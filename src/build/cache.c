@@ -11,6 +11,9 @@
 static const char *const schema[] = {
     "CREATE TABLE build_cache (parent TEXT NOT NULL, key TEXT NOT NULL, image TEXT NOT NULL, created INTEGER NOT NULL, "
     "PRIMARY KEY (parent, key)) WITHOUT ROWID",
+    "CREATE TABLE build_context (key TEXT PRIMARY KEY, layers TEXT NOT NULL, listing BLOB NOT NULL, digests BLOB NOT NULL, "
+    "created "
+    "INTEGER NOT NULL, used INTEGER NOT NULL)",
 };
 
 bool cache_migrate(struct database *database, GError **error)

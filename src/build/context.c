@@ -1,6 +1,8 @@
 /* The build context: ingested as one layer and mounted, never unpacked; or, where the body is no archive, a Dockerfile alone. */
 #include "base/digest.h"
 #include "base/fd.h"
+#include "base/file.h"
+#include "base/git.h"
 #include "base/root_path.h"
 #include "build/build-internal.h"
 #include "layer/decode.h"
@@ -15,8 +17,6 @@ struct peeked_source {
     struct byte_source *rest;
     char start[512];
     gsize length, at;
-    struct builder *builder;
-    bool is_taking; /* see struct builder: from the end of the body on */
 };
 
 static gssize peeked_read(struct byte_source *self, void *buffer, gsize length, GError **error)
@@ -24,15 +24,8 @@ static gssize peeked_read(struct byte_source *self, void *buffer, gsize length, 
     struct peeked_source *peeked = (struct peeked_source *)self;
     gsize n = MIN(length, peeked->length - peeked->at);
 
-    if (n == 0) {
-        gssize got = source_read(peeked->rest, buffer, length, error);
-
-        if (got == 0 && !peeked->is_taking) {
-            peeked->is_taking = true;
-            builder_begin_taking(peeked->builder);
-        }
-        return got;
-    }
+    if (n == 0)
+        return source_read(peeked->rest, buffer, length, error);
     memcpy(buffer, peeked->start + peeked->at, n);
     peeked->at += n;
     return (gssize)n;
@@ -151,11 +144,14 @@ static bool read_dockerfile(struct build_context *context, const char *name, GEr
  * see them then. */
 static void apply_dockerignore(struct build_context *context)
 {
-    g_autofree char *name = go_clean_path(context->dockerfile_name);
+    g_autofree char *name = go_clean_path(context->dockerfile_name), *own = g_strconcat(name, ".dockerignore", NULL);
     char *rules = NULL;
 
-    if (root_read_file(context->root_fd, ".dockerignore", 1 << 20, &rules) < 0)
+    if (root_read_file(context->root_fd, own, 1 << 20, &rules) < 0 &&
+        root_read_file(context->root_fd, ".dockerignore", 1 << 20, &rules) < 0)
         return;
+    if (dockerignore_excludes(rules, own))
+        g_hash_table_add(context->excluded, g_strdup(own));
     if (dockerignore_excludes(rules, ".dockerignore"))
         g_hash_table_add(context->excluded, g_strdup(".dockerignore"));
     if (dockerignore_excludes(rules, name))
@@ -177,8 +173,8 @@ static bool find_dockerfile(struct build_context *context, const char *name, GEr
     return false;
 }
 
-static bool open_context(struct builder *builder, struct peeked_source *source, const char *dockerfile, const char *holder,
-                         struct cancel *cancel, struct build_context *context, GError **error)
+static bool open_body(struct builder *builder, struct peeked_source *source, const char *dockerfile, const char *holder,
+                      struct cancel *cancel, struct build_context *context, GError **error)
 {
     gssize length = source_read_full(source->rest, source->start, sizeof source->start, error);
     const char *name = dockerfile && *dockerfile ? dockerfile : "Dockerfile";
@@ -195,16 +191,55 @@ static bool open_context(struct builder *builder, struct peeked_source *source, 
     return mount_context(builder, &source->source, holder, cancel, context, error) && find_dockerfile(context, dockerfile, error);
 }
 
-bool build_context_open(struct builder *builder, struct byte_source *source, const char *dockerfile, const char *holder,
-                        struct cancel *cancel, struct build_context *ret, GError **error)
-{
-    struct peeked_source peeked = { .source.read = peeked_read, .rest = source, .builder = builder };
-    struct build_context context = { .root_fd = -1, .excluded = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL) };
-    bool good = open_context(builder, &peeked, dockerfile, holder, cancel, &context, error);
+/* ---- a git repository ---- */
 
-    if (peeked.is_taking)
-        builder_end_taking(builder);
-    if (!good) {
+static bool open_git(struct builder *builder, const struct build_request *request, struct cancel *cancel,
+                     struct build_context *context, GError **error)
+{
+    bool keep = g_strcmp0(json_get_string(request->build_args, "BUILDKIT_CONTEXT_KEEP_GIT_DIR", NULL), "1") == 0;
+    struct git_clone_options options = { .keep_git_directory = keep, .cancel = cancel };
+    struct git_source source;
+    g_autofd int top = -1;
+    bool good;
+
+    if (!builder->directory)
+        return error_set(error, TARE_ERROR_INTERNAL, "the engine has no directory for clones");
+    if (!git_source_parse(request->git, &source, error))
+        return false;
+    context->directory = g_build_filename(builder->directory, "git-XXXXXX", NULL);
+    good = g_mkdtemp_full(context->directory, 0700) || error_set_errno(error, errno, "make %s", context->directory);
+    if (good && !git_clone(&source, context->directory, &options, error)) {
+        g_prefix_error(error, "unable to prepare context: ");
+        good = false;
+    }
+    top = good ? open(context->directory, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (good)
+        context->root_fd = root_open(top, source.subdir ? source.subdir : ".", O_PATH | O_DIRECTORY, 0);
+    if (good && context->root_fd < 0)
+        good = error_set(error, TARE_ERROR_INVALID, "error setting git context, \"%s\" not within git root", source.subdir);
+    git_source_clear(&source);
+    return good && find_dockerfile(context, request->dockerfile, error);
+}
+
+static bool open_any(struct builder *builder, struct byte_source *source, const struct build_request *request, const char *holder,
+                     struct cancel *cancel, struct build_context *context, GError **error)
+{
+    struct peeked_source peeked = { .source.read = peeked_read, .rest = source };
+
+    if (request->git)
+        return open_git(builder, request, cancel, context, error);
+    if (request->context_id)
+        return context_store_open(builder, request->context_id, source, holder, cancel, context, error) &&
+               find_dockerfile(context, request->dockerfile, error);
+    return open_body(builder, &peeked, request->dockerfile, holder, cancel, context, error);
+}
+
+bool build_context_open(struct builder *builder, struct byte_source *source, const struct build_request *request,
+                        const char *holder, struct cancel *cancel, struct build_context *ret, GError **error)
+{
+    struct build_context context = { .root_fd = -1, .excluded = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL) };
+
+    if (!open_any(builder, source, request, holder, cancel, &context, error)) {
         build_context_clear(&context);
         return false;
     }
@@ -217,6 +252,12 @@ void build_context_clear(struct build_context *context)
     fd_clear(&context->root_fd);
     if (context->stack)
         layer_stack_release(context->stack);
+    context_files_unref(context->files);
+    g_free(context->key);
+    g_strfreev(context->layers);
+    if (context->directory)
+        dir_remove_tree(AT_FDCWD, context->directory, NULL);
+    g_free(context->directory);
     if (context->excluded)
         g_hash_table_unref(context->excluded);
     g_free(context->dockerfile);

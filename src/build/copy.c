@@ -29,22 +29,8 @@ static bool is_url(const char *text)
 
 static bool open_from(struct copy_step *copy, GError **error)
 {
-    const char *name = copy->step->from;
-    g_autoptr(GError) local = NULL;
-    const struct build_state *stage = NULL;
-    struct image *image = NULL;
-    bool good = build_find_stage(copy->build, name, &stage, &local);
-
-    if (stage && stage->image)
-        image = image_ref(stage->image);
-    else if (good && !stage)
-        good = build_find_image(copy->build, name, &image, &local);
-    good = good && build_root_open(copy->build, image, &copy->from, &local);
-    if (image)
-        image_unref(image);
-    if (!good) {
-        g_prefix_error(&local, "invalid from flag value %s: ", name);
-        g_propagate_error(error, g_steal_pointer(&local));
+    if (!build_open_from(copy->build, copy->step->from, &copy->from, &copy->sources.files, error)) {
+        g_prefix_error(error, "invalid from flag value %s: ", copy->step->from);
         return false;
     }
     copy->sources.root_fd = copy->from.fd;
@@ -344,6 +330,7 @@ bool step_copy(struct build *build, const struct build_step *step, GError **erro
     if (!step->from) {
         copy.sources.is_context = true;
         copy.sources.excluded = build->context.excluded;
+        copy.sources.files = build->context.files;
     }
     good = run_copy(&copy, error);
     copy_sources_clear(&copy.sources);

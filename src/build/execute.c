@@ -234,6 +234,7 @@ static bool find_base(struct build *build, const struct build_step *from, struct
     g_autoptr(GHashTable) variables = build_args_meta_variables(build->args);
     g_autofree char *name = NULL, *platform = NULL;
     const struct build_state *stage = NULL;
+    bool is_named;
     int found;
 
     if (from->platform) {
@@ -250,6 +251,8 @@ static bool find_base(struct build *build, const struct build_step *from, struct
         return false;
     if (!*name)
         return error_set(error, TARE_ERROR_INVALID, "base name (%s) should not be blank", from->args[0]);
+    if (!build_named_base(build, name, &is_named, ret, error) || is_named)
+        return is_named && *ret;
     found = build_plan_find_stage(build->plan, name, build->index);
     if (found >= 0 && !build_stage_result(build, (guint)found, &stage, error))
         return false;

@@ -3,6 +3,8 @@
 
 #include "cli/cli-internal.h"
 
+#include <sys/stat.h>
+
 /* ---- dockerignore.c: pure ---- */
 
 #define IGNORE_TEXT_MAX (4u << 20)
@@ -44,15 +46,72 @@ bool pack_data(struct pack *pack, const void *data, gsize length, GError **error
 bool pack_padding(struct pack *pack, guint64 size, GError **error);
 bool pack_end(struct pack *pack, GError **error);
 
-/* ---- build_context.c ---- */
+/* ---- build_scan.c ---- */
 
-struct extra_dockerfile { /* a Dockerfile that does not come from the context */
-    char *name;
-    char *text;
+struct scan_entry {
+    char *path, *link;
+    struct stat stat;
+    const char *text; /* instead of what is in the directory; borrowed */
     gsize length;
 };
-/* Writes a directory as a tar; excludes are of .dockerignore. */
+struct context_scan {
+    int fd;          /* of the directory */
+    GArray *entries; /* of struct scan_entry, in the order of a walk */
+    guint64 bytes;   /* as a tar */
+    gint64 now_ns;   /* before the first was looked at */
+};
+struct context_scan *context_scan_new(const char *directory, const struct ignore *ignore, GError **error);
+void context_scan_free(struct context_scan *scan);
+/* A file that the context has instead of, or beside, the directory's own. text is borrowed. */
+void context_scan_put(struct context_scan *scan, const char *path, const char *text, gsize length);
+/* What POST /build/context takes: "MODE SIZE STAMP[ LINK]" NUL PATH NUL for each. */
+GString *context_scan_listing(const struct context_scan *scan);
+/* For a context above 1 GB: its largest entries; else NULL. g_free. */
+char *context_scan_warning(const struct context_scan *scan);
+GPtrArray *context_list_names(int dirfd, const char *path, GError **error);
+char *context_read_link(int dirfd, const char *name);
+
+/* ---- build_context.c ---- */
+
+/* Writes a directory as a tar: all, or only the entries with these numbers. */
+bool context_pack(struct pack *pack, const struct context_scan *scan, const GArray *only, GError **error);
 /* One file or tree parent/name as `as`, with its owners; name NULL: what is in parent. For cp. */
 bool context_pack_entry(struct pack *pack, const char *parent, const char *name, const char *as, GError **error);
-bool context_pack(struct pack *pack, const char *directory, const struct ignore *ignore, const struct extra_dockerfile *extra,
-                  GError **error);
+
+/* ---- build_fetch.c: contexts from elsewhere, fetched by us ---- */
+
+/* GET of an http(s) URL to the fd, redirects followed; progress may be NULL. *ret_type: the media type, or NULL. */
+bool fetch_url(const char *url, int fd, void (*progress)(guint64 got, guint64 total, void *user), void *user, char **ret_type,
+               GError **error);
+
+/* ---- build_source.c: what a build is made of ---- */
+
+struct build_source {
+    char *dockerfile;                    /* its name in the context; NULL: the engine's default */
+    char *directory;                     /* a local context, or NULL */
+    char *clone;                         /* of a repository: a directory that goes with the source, or NULL */
+    struct context_scan *scan;           /* of the directory */
+    char *dockerfile_text, *ignore_text; /* of a Dockerfile that does not come from the context */
+    int fd;                              /* an archive or a Dockerfile: stdin, or what was downloaded; -1 for none */
+    char *head;                          /* of the fd, read to see what it is */
+    gsize head_length;
+    bool is_archive;
+};
+bool build_source_open(struct build_source *source, const struct options *options, bool quiet, GError **error);
+void build_source_clear(struct build_source *source);
+/* A directory or a clone, for --build-context: all of it but what its .dockerignore leaves out. */
+bool build_source_open_directory(struct build_source *source, const char *path, GError **error);
+bool build_source_open_git(struct build_source *source, const char *url, GError **error);
+bool build_source_open_url(struct build_source *source, const char *url, bool quiet, GError **error);
+
+/* ---- build_send.c ---- */
+
+/* Sends what stands before the body: the engine's answers go into the query ("context", "contexts"). */
+struct build_send;
+struct build_send *build_send_new(struct cli *cli, struct build_source *source, const struct options *options, bool quiet);
+bool build_send_prepare(struct build_send *send, GString *query, GError **error);
+/* The body's fd, -1 for none; written by a thread until build_send_end. */
+int build_send_start(struct build_send *send, GError **error);
+/* Ends the thread; *error where the context could not be read. */
+bool build_send_end(struct build_send *send, GError **error);
+void build_send_free(struct build_send *send);

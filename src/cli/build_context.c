@@ -1,9 +1,9 @@
-/* A directory as a build's context: walked in the order of names, without what .dockerignore leaves out. */
+/* A scanned directory, or a tree for cp, as a tar. */
 #include "cli/build-internal.h"
 
 #include "base/fd.h"
+#include "base/root_path.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -17,35 +17,12 @@
 
 struct walk {
     struct pack *pack;
-    const struct ignore *ignore;
-    const struct extra_dockerfile *extra;
     GHashTable *inodes; /* "dev:ino" → the first name */
     char *buffer;
-    bool ignore_file_seen, keep_owners;
+    bool keep_owners;
+    int parent_fd; /* of the entry before, -1 for none */
+    char *parent;
 };
-
-static gint by_name(gconstpointer a, gconstpointer b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static GPtrArray *list_names(int dirfd, const char *path, GError **error)
-{
-    int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!stream) {
-        error_set(error, TARE_ERROR_INVALID, "error checking context: can't stat '%s'", path);
-        fd_close(fd);
-        return NULL;
-    }
-    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
-    for (struct dirent *entry; (entry = readdir(stream));)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            g_ptr_array_add(names, g_strdup(entry->d_name));
-    closedir(stream);
-    g_ptr_array_sort(names, by_name);
-    return names;
-}
 
 /* Exactly size bytes: a file that grew or shrank under us must not break the archive. */
 static bool send_content(struct walk *walk, int fd, guint64 size, const char *path, GError **error)
@@ -69,14 +46,6 @@ static bool send_text(struct walk *walk, const char *name, const char *text, gsi
            pack_padding(walk->pack, length, error);
 }
 
-/* With a Dockerfile from elsewhere .dockerignore hides that name from COPY. */
-static bool send_ignore_file(struct walk *walk, const char *old, guint32 mode, gint64 mtime, GError **error)
-{
-    g_autofree char *text = g_strconcat(old, "\n", walk->extra->name, "\n", NULL);
-    walk->ignore_file_seen = true;
-    return send_text(walk, ".dockerignore", text, strlen(text), mode, mtime, error);
-}
-
 static bool send_file(struct walk *walk, int dirfd, const char *name, const char *path, struct pack_entry *entry, GError **error)
 {
     g_autofd int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -85,12 +54,6 @@ static bool send_file(struct walk *walk, int dirfd, const char *name, const char
     if (fd < 0 || fstat(fd, &status) < 0)
         return error_set(error, TARE_ERROR_INVALID, "error checking context: no permission to read from '%s'", path);
     entry->size = (guint64)status.st_size;
-    if (walk->extra && strcmp(path, ".dockerignore") == 0) {
-        g_autofree char *text = NULL;
-        size_t length;
-        return fd_read_all(fd, IGNORE_TEXT_MAX, path, &text, &length, error) &&
-               send_ignore_file(walk, text, entry->mode, entry->mtime, error);
-    }
     ssize_t n = fgetxattr(fd, "security.capability", capability, sizeof capability);
     if (n > 0) {
         entry->capability = capability;
@@ -99,28 +62,7 @@ static bool send_file(struct walk *walk, int dirfd, const char *name, const char
     return pack_header(walk->pack, entry, error) && send_content(walk, fd, entry->size, path, error);
 }
 
-static char *read_link(int dirfd, const char *name)
-{
-    for (gsize room = 256; room <= 65536; room *= 4) {
-        g_autofree char *text = g_malloc(room);
-        ssize_t n = readlinkat(dirfd, name, text, room);
-        if (n < 0)
-            return NULL;
-        if ((gsize)n < room)
-            return g_strndup(text, (gsize)n);
-    }
-    return NULL;
-}
-
 static bool walk_directory(struct walk *walk, int dirfd, const char *path, guint depth, GError **error);
-
-static bool descend(struct walk *walk, int dirfd, const char *name, const char *path, guint depth, GError **error)
-{
-    g_autofd int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return error_set(error, TARE_ERROR_INVALID, "error checking context: can't stat '%s'", path);
-    return walk_directory(walk, fd, path, depth + 1, error);
-}
 
 /* The name of an earlier link to the same file, or NULL after remembering this one. */
 static const char *earlier_link(struct walk *walk, const struct stat *status, const char *path)
@@ -162,7 +104,7 @@ static bool send_entry(struct walk *walk, int dirfd, const char *name, const cha
         return pack_header(walk->pack, &entry, error);
     case S_IFLNK:
         entry.type = '2';
-        entry.link = text = read_link(dirfd, name);
+        entry.link = text = context_read_link(dirfd, name);
         return text ? pack_header(walk->pack, &entry, error) : error_set_errno(error, errno, "readlink %s", path);
     case S_IFCHR:
     case S_IFBLK:
@@ -183,19 +125,21 @@ static bool visit(struct walk *walk, int dirfd, const char *name, const char *pa
     struct stat status;
     if (fstatat(dirfd, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT || error_set(error, TARE_ERROR_INVALID, "error checking context: can't stat '%s'", path);
-    bool left_out = ignore_matches(walk->ignore, path), is_directory = S_ISDIR(status.st_mode);
-    if (left_out && !(is_directory && ignore_may_hold(walk->ignore, path)))
-        return true;
-    if (!left_out && !send_entry(walk, dirfd, name, path, &status, error))
+    if (!send_entry(walk, dirfd, name, path, &status, error))
         return false;
-    return !is_directory || descend(walk, dirfd, name, path, depth, error);
+    if (!S_ISDIR(status.st_mode))
+        return true;
+    g_autofd int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(error, TARE_ERROR_INVALID, "error checking context: can't stat '%s'", path);
+    return walk_directory(walk, fd, path, depth + 1, error);
 }
 
 static bool walk_directory(struct walk *walk, int dirfd, const char *path, guint depth, GError **error)
 {
     if (depth > DEPTH_MAX)
         return error_set(error, TARE_ERROR_TOO_LARGE, "context is deeper than %d directories", DEPTH_MAX);
-    g_autoptr(GPtrArray) names = list_names(dirfd, path, error);
+    g_autoptr(GPtrArray) names = context_list_names(dirfd, path, error);
     if (!names)
         return false;
     for (guint i = 0; i < names->len; i++) {
@@ -206,23 +150,49 @@ static bool walk_directory(struct walk *walk, int dirfd, const char *path, guint
     return true;
 }
 
-bool context_pack(struct pack *pack, const char *directory, const struct ignore *ignore, const struct extra_dockerfile *extra,
-                  GError **error)
+static bool pack_scanned(struct walk *walk, const struct context_scan *scan, guint index, GError **error)
 {
-    g_autofd int dirfd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dirfd < 0)
-        return error_set_errno(error, errno, "open %s", directory);
+    const struct scan_entry *entry = &g_array_index(scan->entries, struct scan_entry, index);
+    const char *slash = strrchr(entry->path, '/');
+    if (entry->text)
+        return send_text(walk, entry->path, entry->text, entry->length, entry->stat.st_mode & 07777, entry->stat.st_mtim.tv_sec,
+                         error);
+    if (!slash || !S_ISREG(entry->stat.st_mode)) {
+        struct stat status = entry->stat;
+        int fd = scan->fd;
+        if (S_ISLNK(status.st_mode)) {
+            struct pack_entry link = {
+                .name = entry->path, .mode = status.st_mode, .mtime = status.st_mtim.tv_sec, .type = '2', .link = entry->link
+            };
+            return pack_header(walk->pack, &link, error);
+        }
+        return send_entry(walk, fd, entry->path, entry->path, &status, error);
+    }
+    /* Parents are opened once for all that is in them. */
+    gsize length = (gsize)(slash - entry->path);
+    if (walk->parent_fd < 0 || strlen(walk->parent) != length || strncmp(walk->parent, entry->path, length) != 0) {
+        g_free(walk->parent);
+        walk->parent = g_strndup(entry->path, length);
+        fd_clear(&walk->parent_fd);
+        walk->parent_fd = root_open(scan->fd, walk->parent, O_PATH | O_DIRECTORY, 0);
+        if (walk->parent_fd < 0)
+            return error_set(error, TARE_ERROR_INVALID, "error checking context: can't stat '%s'", walk->parent);
+    }
+    return send_entry(walk, walk->parent_fd, slash + 1, entry->path, &entry->stat, error);
+}
+
+bool context_pack(struct pack *pack, const struct context_scan *scan, const GArray *only, GError **error)
+{
     g_autoptr(GHashTable) inodes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_autofree char *buffer = g_malloc(COPY_SIZE);
-    struct walk walk = { .pack = pack, .ignore = ignore, .extra = extra, .inodes = inodes, .buffer = buffer };
-    if (!walk_directory(&walk, dirfd, "", 0, error))
-        return false;
-    gint64 now = g_get_real_time() / G_USEC_PER_SEC;
-    if (extra && !walk.ignore_file_seen && !send_ignore_file(&walk, ".dockerignore", 0600, now, error))
-        return false;
-    if (extra && !send_text(&walk, extra->name, extra->text, extra->length, 0600, now, error))
-        return false;
-    return pack_end(pack, error);
+    struct walk walk = { .pack = pack, .inodes = inodes, .buffer = buffer, .parent_fd = -1 };
+    guint n = only ? only->len : scan->entries->len;
+    bool good = true;
+    for (guint i = 0; good && i < n; i++)
+        good = pack_scanned(&walk, scan, only ? g_array_index(only, guint, i) : i, error);
+    fd_clear(&walk.parent_fd);
+    g_free(walk.parent);
+    return good && pack_end(pack, error);
 }
 
 bool context_pack_entry(struct pack *pack, const char *parent, const char *name, const char *as, GError **error)
@@ -230,12 +200,9 @@ bool context_pack_entry(struct pack *pack, const char *parent, const char *name,
     g_autofd int dirfd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0)
         return error_set_errno(error, errno, "open %s", parent);
-    g_autoptr(GPtrArray) none = g_ptr_array_new();
     g_autoptr(GHashTable) inodes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_autofree char *buffer = g_malloc(COPY_SIZE);
-    struct ignore *ignore = ignore_new(none, error);
-    struct walk walk = { .pack = pack, .ignore = ignore, .inodes = inodes, .buffer = buffer, .keep_owners = true };
+    struct walk walk = { .pack = pack, .inodes = inodes, .buffer = buffer, .keep_owners = true, .parent_fd = -1 };
     bool ok = name ? visit(&walk, dirfd, name, as, 0, error) : walk_directory(&walk, dirfd, "", 0, error);
-    ignore_free(ignore);
     return ok && pack_end(pack, error);
 }

@@ -223,6 +223,7 @@ void connection_free(struct connection *connection);
 struct http_request {
     const char *method;
     const char *target;         /* path and query, encoded */
+    const char *host;           /* NULL: the engine's */
     const char *const *headers; /* name, value, …, NULL; may be NULL */
     const char *body;           /* NULL for none */
     gsize body_length;

@@ -5,6 +5,7 @@
 static const struct cli_flag image_build_flags[] = {
     { 0, "add-host", "list", "Add a custom host-to-IP mapping (\"host:ip\")" },
     { 0, "build-arg", "list", "Set build-time variables" },
+    { 0, "build-context", "list", "Additional build contexts (e.g., \"name=path\")" },
     { 0, "cache-from", "strings", "Images to consider as cache sources" },
     { 0, "cgroup-parent", "string", "Set the parent cgroup for the \"RUN\" instructions during build" },
     { 0, "compress", "", "Compress the build context using gzip" },

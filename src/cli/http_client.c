@@ -154,8 +154,8 @@ static void append_head(struct connection *connection, const struct http_request
 {
     g_autoptr(GString) head = g_string_new(NULL);
     g_string_append_printf(head,
-                           "%s %s HTTP/1.1\r\nHost: api.moby.localhost\r\nUser-Agent: Docker-Client/28.2 (linux) tare/%s\r\n",
-                           request->method, request->target, TARE_VERSION);
+                           "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Docker-Client/28.2 (linux) tare/%s\r\n",
+                           request->method, request->target, request->host ? request->host : "api.moby.localhost", TARE_VERSION);
     for (const char *const *header = request->headers; header && header[0]; header += 2)
         g_string_append_printf(head, "%s: %s\r\n", header[0], header[1]);
     if (request->body_fd >= 0)

@@ -193,7 +193,8 @@ static void sweep_network(struct container_manager *manager, GPtrArray *all)
 static bool keep_holder(void *user, const char *holder)
 {
     struct container_manager *manager = user;
-    if (g_str_has_prefix(holder, "pulled/"))
+    /* Contexts of builds are kept for the next one, as what was pulled; their owners' records say for how long. */
+    if (g_str_has_prefix(holder, "pulled/") || g_str_has_prefix(holder, "context/"))
         return true;
     return g_str_has_prefix(holder, CONTAINER_HOLDER) && g_hash_table_contains(manager->by_id, holder + strlen(CONTAINER_HOLDER));
 }

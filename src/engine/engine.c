@@ -278,8 +278,14 @@ static bool pull_base(void *user, const char *name, const struct build_request *
 
 static bool open_builder(struct engine *engine, GError **error)
 {
-    const struct builder_options options = { engine->database,   engine->layers, engine->images,
-                                             engine->containers, pull_base,      engine };
+    g_autofree char *directory = g_build_filename(engine->options->data_root, "build", NULL);
+    const struct builder_options options = { .database = engine->database,
+                                             .layers = engine->layers,
+                                             .images = engine->images,
+                                             .containers = engine->containers,
+                                             .pull = pull_base,
+                                             .pull_user = engine,
+                                             .directory = directory };
     return builder_open(&options, &engine->builder, error);
 }
 

@@ -1,0 +1,430 @@
+"""Where a build's files come from: directories, stdin, URLs, git repositories, named contexts, and what .dockerignore leaves of them."""
+
+import bz2
+import functools
+import gzip
+import http.server
+import io
+import lzma
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import tarfile
+import threading
+
+import pytest
+
+from conftest import finish, make_engine, program_directory
+from inputs import busybox_root
+
+CLASSIC = {"DOCKER_BUILDKIT": "0"}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    running = make_engine().start()
+    running.tare("import", str(busybox_root()), "bb:1")
+    yield running
+    finish(running)
+
+
+def write(folder, files):
+    for name, text in files.items():
+        path = pathlib.Path(folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return folder
+
+
+def build(engine, *arguments, client="tare", check=True, **options):
+    options["env"] = {**CLASSIC, **options.get("env", {})}
+    return getattr(engine, client)("build", "--network", "none", *map(str, arguments), check=check, **options)
+
+
+def listing(engine, image="ctx"):
+    """All files of an image that lie in /c."""
+    out = engine.tare("run", "--rm", "--network", "none", image, "find", "/c", "-mindepth", "1").stdout
+    return sorted(line[3:] for line in out.split())
+
+
+def tar_of(files):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
+# ---- stdin ----
+
+COMPRESSIONS = {
+    "plain": lambda data: data, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress,
+    "zstd": lambda data: subprocess.run(["zstd", "-q"], input=data, stdout=subprocess.PIPE, check=True).stdout,
+}
+
+
+@pytest.mark.parametrize("client", ["tare", "docker"])
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_an_archive_on_stdin(engine, compression, client):
+    data = COMPRESSIONS[compression](tar_of({"Dockerfile": "FROM bb:1\nCOPY a /c/a\n", "a": compression, "other/Dockerfile": "FROM bb:1\nCOPY other /c\n"}))
+    command = [shutil.which("docker") if client == "docker" else os.path.join(program_directory(), "tare"), "-H", engine.host, "build", "--network", "none", "-t", "ctx"]
+    environment = {**os.environ, **CLASSIC}
+    subprocess.run([*command, "-"], input=data, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert listing(engine) == ["a"]
+    subprocess.run([*command, "-f", "other/Dockerfile", "-"], input=data, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert listing(engine) == ["Dockerfile"]
+
+
+@pytest.mark.parametrize("client", ["tare", "docker"])
+def test_a_dockerfile_on_stdin(engine, tmp_path, client):
+    build(engine, "-t", "ctx", "-", client=client, input="FROM bb:1\nRUN mkdir -p /c && echo x > /c/x\n")
+    assert listing(engine) == ["x"]
+    write(tmp_path, {"a": "1", "Dockerfile": "FROM nosuch:1\n"})
+    build(engine, "-t", "ctx", "-f", "-", tmp_path, client=client, input="FROM bb:1\nCOPY . /c\n")
+    assert listing(engine) == ["Dockerfile", "a"] or listing(engine) == [".dockerignore", "Dockerfile", "a"]
+    failed = build(engine, "-f", "-", "-", client=client, check=False, input="FROM bb:1\n")
+    assert "can't use stdin for both build context and dockerfile" in failed.stderr
+    failed = build(engine, "-", client=client, check=False, input="FROM bb:1\nCOPY a /\n")
+    assert failed.returncode == 1
+
+
+# ---- the Dockerfile's place ----
+
+
+@pytest.mark.parametrize("client", ["tare", "docker"])
+def test_the_dockerfile_may_lie_anywhere(engine, tmp_path, client):
+    context = write(tmp_path / "context", {"a": "1", "Dockerfile": "FROM bb:1\nCOPY a /c/default\n", "sub/File": "FROM bb:1\nCOPY a /c/sub\n"})
+    write(tmp_path, {"outside": "FROM bb:1\nCOPY a /c/outside\n", "elsewhere/Dockerfile": "FROM nosuch:1\n"})
+    for flags, found in (((), "default"), (("-f", context / "sub/File"), "sub"), (("-f", tmp_path / "outside"), "outside")):
+        build(engine, "-t", "ctx", *flags, context, client=client)
+        assert listing(engine) == [found]
+    # never the caller's own directory
+    here = os.getcwd()
+    os.chdir(tmp_path / "elsewhere")
+    try:
+        build(engine, "-t", "ctx", context, client=client)
+    finally:
+        os.chdir(here)
+    assert listing(engine) == ["default"]
+
+
+def test_the_small_name_comes_second(engine, tmp_path):
+    write(tmp_path, {"dockerfile": "FROM bb:1\nCOPY dockerfile /c/small\n"})
+    build(engine, "-t", "ctx", tmp_path)
+    assert listing(engine) == ["small"]
+
+
+@pytest.mark.parametrize("source,message", [("../a", "forbidden path outside the build context: ../a ()"),
+                                            ("opt/x", "file not found in build context or excluded by .dockerignore: stat opt/x: file does not exist")])
+def test_sources_come_from_the_contexts_root(engine, tmp_path, source, message):
+    write(tmp_path, {"a": "1", "context/Dockerfile": f"FROM bb:1\nCOPY {source} /\n"})
+    failed = build(engine, tmp_path / "context", check=False)
+    assert failed.returncode == 1 and message in failed.stderr
+
+
+# ---- .dockerignore ----
+
+
+def test_a_dockerfile_may_have_rules_of_its_own(engine, tmp_path):
+    write(tmp_path, {".dockerignore": "a\n", "one.Dockerfile": "FROM bb:1\nCOPY . /c\n", "one.Dockerfile.dockerignore": "b\none*\n.docker*\n", "two.Dockerfile": "FROM bb:1\nCOPY . /c\n",
+                     "a": "1", "b": "2"})
+    build(engine, "-t", "ctx", "-f", tmp_path / "one.Dockerfile", tmp_path)
+    assert listing(engine) == ["a", "two.Dockerfile"]
+    build(engine, "-t", "ctx", "-f", tmp_path / "two.Dockerfile", tmp_path)
+    assert listing(engine) == [".dockerignore", "b", "one.Dockerfile", "one.Dockerfile.dockerignore", "two.Dockerfile"]
+
+
+class Recorder(http.server.BaseHTTPRequestHandler):
+    """An engine that only looks at what a client sends."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Api-Version", "1.41")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD
+
+    def do_POST(self):
+        data = b""
+        while length := int(self.rfile.readline(), 16):
+            data += self.rfile.read(length)
+            self.rfile.readline()
+        self.rfile.readline()
+        found = 404 if "/build/context" in self.path else 200
+        if found == 200:
+            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+                self.server.names = sorted(info.name.rstrip("/") for info in tar)
+        self.send_response(found)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_rules_leave_out_what_docker_leaves_out(tmp_path):
+    """Random rules over a small tree: the names in the archive that docker sends, and in ours."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    chance = random.Random(5)
+    context = write(tmp_path / "context", {f"{folder}{name}": "x" for folder in ("", "a/", "a/b/", "ab/", "b/a/", "b/.d/") for name in ("f", "b.c", "abc", "[x]", ".e", "é")})
+    write(context, {"Dockerfile": "FROM scratch\n"})
+    pieces = ["a", "b", "ab", "f", "b.c", "*", "**", "?", "[a-b]", "[^a]", "*.c", "a*", ".d", ".*", "\\[x]", "..", ".", "é", "Dockerfile"]
+    try:
+        for _ in range(int(os.environ.get("TARE_TEST_ROUNDS", "12"))):
+            rules = []
+            for _ in range(chance.randint(1, 5)):
+                rule = "/".join(chance.choice(pieces) for _ in range(chance.randint(1, 3)))
+                rules.append(chance.choice(["", "", "!", "/", " ", "! "]) + rule + chance.choice(["", "", "/", " "]))
+            (context / ".dockerignore").write_text("\n".join(rules) + "\n", encoding="utf-8")
+            names = {}
+            for program in (shutil.which("docker"), os.path.join(program_directory(), "tare")):
+                server.names = None
+                subprocess.run([program, "-H", f"tcp://127.0.0.1:{server.server_port}", "build", str(context)], env={**os.environ, **CLASSIC}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                names[os.path.basename(program)] = server.names
+            assert names["tare"] == names["docker"], rules
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+# ---- what is sent ----
+
+
+def test_only_changes_are_sent(engine, tmp_path):
+    """A large context goes over once; the build after a change sees exactly the directory as it is."""
+    files = {f"d{i % 7}/f{i}": os.urandom(3000) for i in range(300)}
+    write(tmp_path, {**files, "Dockerfile": "FROM bb:1\nCOPY . /c\nRUN find /c -type f | sort | while read f; do md5sum \"$f\"; done > /sums\n"})
+    os.symlink("d1", tmp_path / "link")
+
+    def same():
+        build(engine, "-t", "ctx", tmp_path)
+        inside = engine.tare("run", "--rm", "--network", "none", "ctx", "cat", "/sums").stdout
+        outside = subprocess.run("find . -type f | sort | while read f; do md5sum \"$f\"; done", shell=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True).stdout
+        assert inside == outside.replace("  ./", "  /c/")
+
+    settle = 1500000000
+    for folder, _, names in os.walk(tmp_path):
+        for name in names:
+            os.utime(os.path.join(folder, name), (settle, settle), follow_symlinks=False)
+    same()
+    write(tmp_path, {"d1/f1": "changed", "new/file": "new"})
+    same()
+    shutil.rmtree(tmp_path / "d2")
+    os.unlink(tmp_path / "d3/f3")
+    same()
+    write(tmp_path, {"d2": "now a file"})
+    shutil.rmtree(tmp_path / "d4")
+    os.symlink("d5", tmp_path / "d4")
+    same()
+    os.unlink(tmp_path / "d2")
+    write(tmp_path, {"d2/again": "a directory"})
+    same()
+    # the same size and the same times, as a careless tool leaves them
+    before = os.stat(tmp_path / "d1/f8")
+    (tmp_path / "d1/f8").write_bytes(os.urandom(3000))
+    os.utime(tmp_path / "d1/f8", ns=(before.st_atime_ns, before.st_mtime_ns))
+    same()
+    assert "Using cache" in build(engine, tmp_path).stdout
+    engine.restart(hard=True)
+    assert "Using cache" in build(engine, tmp_path).stdout
+    same()
+
+
+def test_a_huge_context_is_met_with_a_warning(engine, tmp_path):
+    write(tmp_path, {"Dockerfile": "FROM bb:1\n", "small": "x"})
+    for name, size in (("large/a", 900 << 20), ("middle", 300 << 20)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(size)
+    process = subprocess.Popen([os.path.join(program_directory(), "tare"), "-H", engine.host, "build", str(tmp_path)], env={**os.environ, **CLASSIC}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    line = process.stderr.readline()
+    process.send_signal(2)
+    process.communicate()
+    assert "WARNING: The build context has 1.26GB. Its largest entries: large (944MB), middle (315MB), " in line and ".dockerignore" in line
+
+
+# ---- URLs ----
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("web")
+    write(folder, {"plain": "FROM bb:1\nRUN mkdir /c; echo url > /c/url\n", "ctx.tar.gz": gzip.compress(tar_of({"Dockerfile": "FROM bb:1\nCOPY a /c/a\n", "a": "1"}))})
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            if self.path == "/moved":
+                self.send_response(302)
+                self.send_header("Location", "/ctx.tar.gz")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            else:
+                super().do_GET()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", folder
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("client", ["tare", "docker"])
+def test_urls_by_the_client(engine, web, client):
+    url, _ = web
+    out = build(engine, "-t", "ctx", url + "/plain", client=client).stdout
+    assert out.startswith(f"Downloading build context from remote url: {url}/plain [==================================================>]      42B/42B")
+    assert listing(engine) == ["url"]
+    for name in ("/ctx.tar.gz", "/moved"):
+        build(engine, "-t", "ctx", url + name, client=client)
+        assert listing(engine) == ["a"]
+    failed = build(engine, url + "/nosuch", client=client, check=False)
+    assert failed.returncode == 1 and f"unable to prepare context: unable to download remote context {url}/nosuch: failed to GET {url}/nosuch with status 404" in failed.stderr
+
+
+def test_urls_by_the_api(engine, web):
+    url, _ = web
+    for name, found in (("/plain", "url"), ("/ctx.tar.gz", "a")):
+        answer = engine.api("POST", f"/v1.41/build?networkmode=none&t=ctx&remote={url}{name}")
+        assert answer.status == 200 and "Successfully tagged" in answer.body.decode()
+        assert listing(engine) == [found]
+
+
+# ---- git ----
+
+
+def git(folder, *arguments, date="@1400000000 +0000"):
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date, "GIT_CONFIG_NOSYSTEM": "1"}
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"]
+    return subprocess.run(["git", *identity, "-C", str(folder), *arguments], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def repositories(tmp_path_factory):
+    """main.git with a branch, a tag, a subdirectory and a submodule, served by git daemon and, as plain files, by a web server."""
+    top = tmp_path_factory.mktemp("git")
+    for name in ("module", "main"):
+        git(top, "init", "-q", "-b", "master", name)
+    write(top / "module", {"inner": "module"})
+    git(top / "module", "add", ".")
+    git(top / "module", "commit", "-qm", "x")
+    write(top / "main", {"Dockerfile": "FROM bb:1\nCOPY . /c\n", "f": "first", "sub/Dockerfile": "FROM bb:1\nCOPY . /c\n", "sub/g": "g"})
+    os.symlink("/etc", top / "main" / "outside")
+    git(top / "main", "add", ".")
+    git(top / "main", "commit", "-qm", "first")
+    first = git(top / "main", "rev-parse", "HEAD")
+    git(top / "main", "tag", "v1")
+    write(top / "main", {"f": "second", "h": "h"})
+    git(top / "main", "add", ".")
+    git(top / "main", "commit", "-qm", "second")
+    git(top / "main", "checkout", "-qb", "dev")
+    server = None
+    port = 0
+    import socket
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"git://127.0.0.1:{port}"
+    server = subprocess.Popen(["/usr/lib/git-core/git-daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1", f"--port={port}", f"--base-path={top}", str(top)],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except OSError:
+            assert server.poll() is None
+    git(top / "main", "submodule", "add", "-q", url + "/module/.git", "mod")
+    git(top / "main", "commit", "-qm", "module")
+    git(top / "main", "checkout", "-q", "master")
+    git(top / "main", "update-server-info")
+    yield top, url, first
+    server.terminate()
+    server.wait()
+
+
+@pytest.mark.parametrize("face", ["tare", "api"])
+def test_git_contexts(engine, repositories, face):
+    _, url, first = repositories
+    main = url + "/main/.git"
+    expected = {"": ["Dockerfile", "f", "h", "outside", "sub", "sub/Dockerfile", "sub/g"], "#v1": ["Dockerfile", "f", "outside", "sub", "sub/Dockerfile", "sub/g"],
+                "#dev": [".gitmodules", "Dockerfile", "f", "h", "mod", "mod/.git", "mod/inner", "outside", "sub", "sub/Dockerfile", "sub/g"], "#:sub": ["Dockerfile", "g"],
+                "#" + first: ["Dockerfile", "f", "outside", "sub", "sub/Dockerfile", "sub/g"], "#" + first[:9] + ":sub": ["Dockerfile", "g"]}
+    for fragment, names in expected.items():
+        if face == "tare":
+            build(engine, "-t", "ctx", main + fragment)
+        else:
+            answer = engine.api("POST", "/v1.41/build?networkmode=none&t=ctx&remote=" + (main + fragment).replace("#", "%23"))
+            assert answer.status == 200 and b"Successfully tagged" in answer.body, answer.body
+        assert listing(engine) == names, fragment
+
+
+def test_git_contexts_that_are_refused(engine, repositories):
+    _, url, _ = repositories
+    main = url + "/main/.git"
+    for bad in ("#--upload-pack=touch", "#:../..", "#nosuch", "#:outside", "#:nosuch"):
+        assert build(engine, main + bad, check=False).returncode == 1
+        answer = engine.api("POST", "/v1.41/build?remote=" + (main + bad).replace("#", "%23"))
+        assert answer.status in (400, 404, 500), (bad, answer.body)
+    assert engine.api("POST", "/v1.41/build?remote=git@-oProxyCommand=touch:x").status == 400
+    assert os.listdir(os.path.join(engine.data_root, "build")) == []
+
+
+def test_a_private_repository_over_ssh(engine, repositories, tmp_path):
+    """A real sshd with a key that only the user has."""
+    top, _, _ = repositories
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "host"], check=True)
+    shutil.copy(tmp_path / "key.pub", tmp_path / "authorized")
+    import socket
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    write(tmp_path, {"config": f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/authorized\nPidFile {tmp_path}/pid\nStrictModes no\nUsePAM no\n"})
+    os.makedirs("/run/sshd", exist_ok=True)
+    server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", tmp_path / "config"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                assert server.poll() is None
+        command = f"ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -i {tmp_path}/key"
+        url = f"ssh://root@127.0.0.1:{port}{top}/main/.git#v1:sub"
+        build(engine, "-t", "ctx", url, env={"GIT_SSH_COMMAND": command})
+        assert listing(engine) == ["Dockerfile", "g"]
+        assert build(engine, url, check=False, env={"GIT_SSH_COMMAND": command.replace("/key", "/nokey")}).returncode == 1
+    finally:
+        server.terminate()
+        server.wait()
+
+
+# ---- named contexts ----
+
+
+def test_named_contexts(engine, tmp_path, web, repositories):
+    url, _ = web
+    _, repository, _ = repositories
+    write(tmp_path, {"main/Dockerfile": "FROM base\nCOPY --from=files a /c/a\nCOPY --from=large /big /c/\nCOPY --from=archive a /c/archive\nCOPY --from=repo f /c/f\nCOPY --from=other bin/busybox /c/image\n",
+                     "files/a": "a", "files/ignored": "x", "files/.dockerignore": "ignored\n", "large/big": os.urandom(400000)})
+    flags = [f"files={tmp_path}/files", f"large={tmp_path}/large", f"archive={url}/ctx.tar.gz", f"repo={repository}/main/.git#v1", "other=docker-image://bb:1", "base=docker-image://bb:1"]
+    contexts = [word for flag in flags for word in ("--build-context", flag)]
+    build(engine, "-t", "ctx", *contexts, tmp_path / "main")
+    assert listing(engine) == ["a", "archive", "big", "f", "image"]
+    assert build(engine, *contexts, tmp_path / "main").stdout.count("Using cache") == 5
+    write(tmp_path, {"files/a": "changed"})
+    assert build(engine, *contexts, tmp_path / "main").stdout.count("Using cache") == 0
+    write(tmp_path, {"main/Dockerfile": "FROM files\nCOPY --from=files a /b\n"})
+    build(engine, "-t", "ctx", *contexts, tmp_path / "main")
+    failed = build(engine, "--build-context", "nothing", tmp_path / "main", check=False)
+    assert "invalid context value: nothing, expected key=value" in failed.stderr

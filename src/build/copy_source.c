@@ -242,7 +242,7 @@ static bool hash_listed_tree(const struct copy_sources *sources, struct hasher *
     struct listing_facts facts;
 
     *ret_done = false;
-    if (!entries || (!is_root && first < 0))
+    if (!entries || sources->exclude || sources->parents || (!is_root && first < 0))
         return true;
     for (guint i = (guint)(first + 1); i < entries->len; i++) {
         const struct listing_entry *entry = &g_array_index(entries, struct listing_entry, i);

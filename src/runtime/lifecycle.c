@@ -80,19 +80,25 @@ bool runtime_oom_happened(struct runtime_container *container)
     return happened;
 }
 
-static bool has_ended(const struct runtime_container *container)
+#define END_WAIT_MS 5000
+
+static bool has_ended(const struct runtime_container *container, int timeout_ms)
 {
     struct pollfd poll_fd = { .fd = container->pidfd, .events = POLLIN };
-    return container->pidfd < 0 || poll(&poll_fd, 1, 0) > 0;
+    return container->pidfd < 0 || poll(&poll_fd, 1, timeout_ms) > 0;
 }
 
 bool runtime_destroy(struct runtime_container *container, GError **error)
 {
     bool was_there = container->cgroup != NULL;
-    if (!has_ended(container))
+    if (!has_ended(container, 0))
         syscall(SYS_pidfd_send_signal, container->pidfd, SIGKILL, NULL, 0);
     if (container->cgroup && container->paused)
         runtime_pause(container, false, NULL);
+    /* Before exec it has copies of all our fds: who is told of its end must not find our sockets still open. (A cgroup is removed
+     * only when it is empty, which says the same.) */
+    if (!container->cgroup)
+        has_ended(container, END_WAIT_MS);
     if (container->cgroup) {
         /* Alone in a pid namespace, all die with the first; those of a shared one, and strays in the cgroup, are told one by one.
          */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pty.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,7 +220,11 @@ json_t *runtime_pids(struct runtime_container *container, GError **error)
 
 bool runtime_destroy(struct runtime_container *container, GError **error)
 {
+    /* As the real one, whose cgroup is removed only when it is empty: no copy of the shim's sockets is left after this. */
+    struct pollfd end = { .fd = container->pidfd, .events = POLLIN };
     kill(-container->pid, SIGKILL);
+    kill(container->pid, SIGKILL); /* it may not have made its session yet */
+    poll(&end, 1, 5000);
     return true;
 }
 

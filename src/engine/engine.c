@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "base/root_path.h"
 #include "base/timestamp.h"
 
@@ -102,12 +103,16 @@ static enum layer_mount_mode mount_mode(const char *backend)
 /* Remembered for a start on a full disk, where no mode can be tried. */
 static bool open_layers(struct engine *engine, GError **error)
 {
-    gint64 known = LAYER_MOUNT_AUTO;
+    gint64 known = LAYER_MOUNT_AUTO, most = 0;
+    if (engine->options->max_layer_size)
+        parse_ram_bytes(engine->options->max_layer_size, &most);
     if (!database_get_int(engine->database, known, &known, error, "SELECT value FROM engine WHERE name = 'mount-mode'", NULL))
         return false;
     const struct layer_store_options options = { .ingest_program = engine->options->ingest_path,
                                                  .mode = mount_mode(engine->options->storage_backend),
-                                                 .known_mode = (enum layer_mount_mode)known };
+                                                 .known_mode = (enum layer_mount_mode)known,
+                                                 .max_layer_bytes = (guint64)most,
+                                                 .stall_seconds = engine->options->ingest_timeout };
     if (!layer_store_open(engine->options->data_root, &options, &engine->layers, error))
         return false;
     enum layer_mount_mode mode = layer_store_mode(engine->layers);

@@ -32,8 +32,9 @@ struct engine_options {
     char *default_shm_size, *log_driver, *default_runtime, *cgroup_parent, *init_path, *shim_path, *ingest_path;
     char **log_options; /* "max-size=10m" */
     char **labels, **registry_mirrors, **insecure_registries, **registry_config_paths;
-    guint64 max_concurrent_downloads, max_concurrent_uploads, max_download_attempts, registry_timeout; /* 0: the default */
-    char *storage_backend;
+    guint64 max_concurrent_downloads, max_concurrent_uploads, max_download_attempts, registry_timeout,
+        ingest_timeout; /* 0: the default */
+    char *storage_backend, *max_layer_size;
     guint64 given; /* bit i: table entry i was on the command line */
     bool tls_off;  /* --tls=false or --tlsverify=false was said: TCP without TLS is wanted */
 };

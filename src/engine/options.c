@@ -56,6 +56,8 @@ static const struct option table[] = {
     { "host", 'H', "hosts", KIND_LIST, FIELD(hosts), "list", "Sockets to listen on: unix://PATH, tcp://ADDRESS:PORT, fd://" },
     { "ingest-path", 0, "ingest-path", KIND_TEXT, FIELD(ingest_path), "string", "Path of the tare-ingest program" },
     { "init-path", 0, "init-path", KIND_TEXT, FIELD(init_path), "string", "Path of the tare-init program" },
+    { "ingest-timeout", 0, "ingest-timeout", KIND_NUMBER, FIELD(ingest_timeout), "int",
+      "Seconds for which the unpacking of a layer may stand still (default 60)" },
     { "insecure-registry", 0, "insecure-registries", KIND_LIST, FIELD(insecure_registries), "list",
       "Registries to be reached without verified TLS" },
     { "label", 0, "labels", KIND_LIST, FIELD(labels), "list", "Set key=value labels of the engine" },
@@ -70,6 +72,8 @@ static const struct option table[] = {
       "Set the max concurrent uploads (default 5)" },
     { "max-download-attempts", 0, "max-download-attempts", KIND_NUMBER, FIELD(max_download_attempts), "int",
       "Set the max download attempts for each pull (default 5)" },
+    { "max-layer-size", 0, "max-layer-size", KIND_TEXT, FIELD(max_layer_size), "bytes",
+      "Set the max size of one uncompressed layer or build context (default 1TiB)" },
     { "no-openat2", 0, "no-openat2", KIND_BOOL, FIELD(no_openat2), NULL, "Resolve paths inside containers without openat2(2)" },
     { "pidfile", 'p', "pidfile", KIND_TEXT, FIELD(pidfile), "string", "Path of a file for the process id" },
     { "registry-config-path", 0, "registry-config-path", KIND_LIST, FIELD(registry_config_paths), "list",
@@ -397,6 +401,9 @@ static bool check_values(struct engine_options *options, GError **error)
     if (options->default_shm_size && (!parse_ram_bytes(options->default_shm_size, &bytes) || bytes <= 0))
         return error_set(error, TARE_ERROR_INVALID, "invalid argument \"%s\" for \"--default-shm-size\" flag: invalid size",
                          options->default_shm_size);
+    if (options->max_layer_size && (!parse_ram_bytes(options->max_layer_size, &bytes) || bytes <= 0))
+        return error_set(error, TARE_ERROR_INVALID, "invalid argument \"%s\" for \"--max-layer-size\" flag: invalid size",
+                         options->max_layer_size);
     for (char **text = options->default_ulimits; text && *text; text++) {
         struct engine_limit limit;
         if (!engine_limit_parse(*text, &limit, error))

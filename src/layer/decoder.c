@@ -15,9 +15,49 @@
 /* After its output ended a decoder has nothing left to do but to say so. */
 #define ANSWER_TIMEOUT_MS 10000
 
+#define TICK_MS 1000
+
+/* Who waits for the decoder, and since when. It hangs when it neither takes input that is there nor gives output for the store's
+ * stall time; a client that sends slowly, or a disk that writes slowly, is not its fault. Times are monotonic, read and written
+ * by both threads; 0: does not wait. */
+struct pace {
+    gint64 feeder_since, collector_since;
+};
+
+static void pace_begin(gint64 *since)
+{
+    __atomic_store_n(since, g_get_monotonic_time(), __ATOMIC_RELAXED);
+}
+
+static void pace_end(gint64 *since)
+{
+    __atomic_store_n(since, 0, __ATOMIC_RELAXED);
+}
+
+static bool pace_check(const struct pace *pace, gint64 stall_us, GError **error)
+{
+    gint64 now = g_get_monotonic_time(), feeder = __atomic_load_n(&pace->feeder_since, __ATOMIC_RELAXED),
+           collector = __atomic_load_n(&pace->collector_since, __ATOMIC_RELAXED);
+    if (feeder == 0 || collector == 0 || now - MAX(feeder, collector) < stall_us)
+        return true;
+    return error_set(error, TARE_ERROR_INTERNAL, "the decoder stood still for %d seconds", (int)(stall_us / G_USEC_PER_SEC));
+}
+
+/* cancel_poll, as one of the two that wait for the decoder. */
+static bool await_decoder(const struct decoder_run *run, struct pace *pace, gint64 *since, int fd, short events, GError **error)
+{
+    int ready = 0;
+    pace_begin(since);
+    while (ready == 0 && pace_check(pace, run->store->stall_us, error))
+        ready = cancel_poll(run->cancel, fd, events, TICK_MS, error);
+    pace_end(since);
+    return ready > 0;
+}
+
 /* The caller's thread feeds the decoder, a second one takes what comes out: neither can wait for the other's pipe. */
 struct collector {
     const struct decoder_run *run;
+    struct pace *pace;
     const struct worker *worker;
     int from;
     guint64 total;
@@ -25,15 +65,17 @@ struct collector {
     GError *error;
 };
 
-static gssize read_pipe(int fd, void *buffer, gsize length, struct cancel *cancel, GError **error)
+static gssize read_pipe(struct collector *collector, void *buffer, gsize length, GError **error)
 {
     for (;;) {
-        ssize_t n = read(fd, buffer, length);
+        ssize_t n = read(collector->from, buffer, length);
         if (n >= 0)
             return n;
-        if (errno == EAGAIN && cancel_poll(cancel, fd, POLLIN, -1, error) < 0)
-            return -1;
-        if (errno != EAGAIN && errno != EINTR) {
+        if (errno == EAGAIN) {
+            if (!await_decoder(collector->run, collector->pace, &collector->pace->collector_since, collector->from, POLLIN,
+                               error))
+                return -1;
+        } else if (errno != EINTR) {
             error_set_errno(error, errno, "read from decoder");
             return -1;
         }
@@ -45,7 +87,7 @@ static bool collect_into_intake(struct collector *collector, GError **error)
     for (;;) {
         gsize room;
         void *at = intake_room(collector->run->intake, &room);
-        gssize n = read_pipe(collector->from, at, room, collector->run->cancel, error);
+        gssize n = read_pipe(collector, at, room, error);
         if (n <= 0)
             return n == 0;
         if (!intake_advance(collector->run->intake, (gsize)n, error))
@@ -57,7 +99,7 @@ static bool collect_into_sink(struct collector *collector, GError **error)
 {
     g_autofree void *buffer = g_malloc(READ_ROOM);
     for (;;) {
-        gssize n = read_pipe(collector->from, buffer, READ_ROOM, collector->run->cancel, error);
+        gssize n = read_pipe(collector, buffer, READ_ROOM, error);
         if (n <= 0)
             return n == 0;
         if ((gsize)n > collector->run->max_bytes - collector->total)
@@ -81,14 +123,14 @@ static gpointer collect(gpointer data)
 }
 
 /* 1 written, 0 the decoder takes no more, -1 error. */
-static int write_pipe(int fd, const char *data, gsize length, struct cancel *cancel, GError **error)
+static int write_pipe(const struct decoder_run *run, struct pace *pace, int fd, const char *data, gsize length, GError **error)
 {
     while (length > 0) {
         ssize_t n = write(fd, data, length);
         if (n < 0 && errno == EPIPE)
             return 0;
         if (n < 0 && errno == EAGAIN) {
-            if (cancel_poll(cancel, fd, POLLOUT, -1, error) < 0)
+            if (!await_decoder(run, pace, &pace->feeder_since, fd, POLLOUT, error))
                 return -1;
             continue;
         }
@@ -104,28 +146,28 @@ static int write_pipe(int fd, const char *data, gsize length, struct cancel *can
     return 1;
 }
 
-static bool feed(const struct decoder_run *run, int to, GError **error)
+static bool feed(const struct decoder_run *run, struct pace *pace, int to, GError **error)
 {
     g_autofree void *buffer = g_malloc(READ_ROOM);
     for (;;) {
         gssize n = run->read(run->user, buffer, READ_ROOM, error);
         if (n <= 0)
             return n == 0;
-        int written = write_pipe(to, buffer, (gsize)n, run->cancel, error);
+        int written = write_pipe(run, pace, to, buffer, (gsize)n, error);
         if (written <= 0)
             return written == 0;
     }
 }
 
 /* A library must not rely on its program to ignore SIGPIPE. */
-static bool feed_without_sigpipe(const struct decoder_run *run, int to, GError **error)
+static bool feed_without_sigpipe(const struct decoder_run *run, struct pace *pace, int to, GError **error)
 {
     sigset_t pipe_set, old, pending;
     sigemptyset(&pipe_set);
     sigaddset(&pipe_set, SIGPIPE);
     sigpending(&pending);
     pthread_sigmask(SIG_BLOCK, &pipe_set, &old);
-    bool ok = feed(run, to, error);
+    bool ok = feed(run, pace, to, error);
     if (!sigismember(&pending, SIGPIPE))
         sigtimedwait(&pipe_set, NULL, &(struct timespec){ 0 });
     pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -149,15 +191,17 @@ static bool pump(const struct decoder_run *run, const struct worker *worker, int
     g_autofd int input = to;
     fd_set_nonblocking(input, true);
     fd_set_nonblocking(from, true);
-    struct collector collector = { .run = run, .worker = worker, .from = from };
+    struct pace pace = { 0 };
+    struct collector collector = { .run = run, .pace = &pace, .worker = worker, .from = from };
     GThread *thread = g_thread_try_new("collect", collect, &collector, error);
     if (!thread)
         return false;
     g_autoptr(GError) feed_error = NULL;
-    bool fed = feed_without_sigpipe(run, input, &feed_error);
+    bool fed = feed_without_sigpipe(run, &pace, input, &feed_error);
     if (!fed)
         worker_kill(worker);
     fd_clear(&input);
+    pace_begin(&pace.feeder_since); /* it has all of its input: from now on whatever it does not give is its fault */
     g_thread_join(thread);
     if (!fed) {
         g_clear_error(&collector.error);

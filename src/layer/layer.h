@@ -24,6 +24,7 @@ struct layer_store_options {
     enum layer_mount_mode mode;       /* not AUTO: that or an error */
     enum layer_mount_mode known_mode; /* what the last start found: used untried when AUTO finds no room on the disk to try */
     guint64 max_layer_bytes;          /* of one uncompressed layer; 0: 1 TiB */
+    guint64 stall_seconds;            /* a worker that does nothing for so long is ended; 0: 60 */
 };
 
 /* Opens data_root/layers (made when missing), sweeps what an interrupted ingest left, and probes the mount modes once. */

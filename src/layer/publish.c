@@ -72,6 +72,13 @@ static void pending_clear(struct pending *pending)
     fd_clear(&pending->facts);
 }
 
+/* It says nothing before its end, so it gets the time that the slowest disk needs for reading the tar once, and some more. */
+static int index_timeout_ms(const struct layer_store *store, guint64 tar_bytes)
+{
+    const guint64 slowest_bytes_per_ms = 4096;
+    return (int)MIN((guint64)store->stall_us / 1000 + tar_bytes / slowest_bytes_per_ms, G_MAXINT);
+}
+
 static bool run_indexer(struct pending *pending, int tar, const char *diff_id, guint64 tar_bytes, struct cancel *cancel,
                         GError **error)
 {
@@ -85,7 +92,7 @@ static bool run_indexer(struct pending *pending, int tar, const char *diff_id, g
         { pending->facts, WORKER_FD_FACTS },
     };
     if (!worker_start(pending->store, arguments, fds, G_N_ELEMENTS(fds), "indexer", &worker, error) ||
-        !worker_finish(&worker, cancel, -1, values, error))
+        !worker_finish(&worker, cancel, index_timeout_ms(pending->store, tar_bytes), values, error))
         return false;
     pending->content_bytes = values[0];
     return true;

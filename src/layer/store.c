@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define DEFAULT_STALL_SECONDS 60
 #define DEFAULT_MAX_LAYER_BYTES (G_GUINT64_CONSTANT(1) << 40)
 
 static const char *const suffixes[] = { [LAYER_FILE_TAR] = ".tar", [LAYER_FILE_INDEX] = ".erofs", [LAYER_FILE_FACTS] = ".facts" };
@@ -173,6 +174,7 @@ bool layer_store_open(const char *data_root, const struct layer_store_options *o
     store->fd = -1;
     store->data_root = absolute_path(data_root);
     store->ingest_program = g_strdup(options->ingest_program);
+    store->stall_us = (gint64)(options->stall_seconds ? options->stall_seconds : DEFAULT_STALL_SECONDS) * G_USEC_PER_SEC;
     store->max_layer_bytes = options->max_layer_bytes ? options->max_layer_bytes : DEFAULT_MAX_LAYER_BYTES;
     g_mutex_init(&store->publish);
     if (!open_directories(store, error) || !layer_mounts_open(store, options, error)) {

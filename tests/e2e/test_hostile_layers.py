@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 import time
 
@@ -274,3 +275,51 @@ def test_an_indexer_that_fails_or_lies(new_engine, tmp_path, behaviour):
     failed = engine.tare("import", "-", "x:1", input=BUSYBOX, check=False)
     assert failed.returncode == 1 and failed.stderr.startswith(b"Error response from daemon: imported layer: "), failed
     assert stored(engine) == ([], 0)
+
+
+# ---- bombs, and workers that hang ----
+
+
+def test_bombs_end_at_the_limit(new_engine, tmp_path):
+    engine = new_engine("--max-layer-size", "8m").start()
+    bomb = gzip.compress(bytes(64 << 20))
+    text = "uncompressed data is larger than 8388608 bytes"
+    archive = docker_archive({"bomb:1": [layer(entry("zero", "x" * (9 << 20)))]}, gzip.compress)
+    refused = [
+        ("imported layer: ", ("import", "-", "bomb:1"), bomb),
+        ("imported layer: ", ("import", "-", "bomb:1"), bytes(9 << 20)),
+        ("layer sha256:", ("load",), archive),
+        ("", ("load",), gzip.compress(bytes(64 << 20))),
+        ("", ("build", "-t", "bomb:1", "-"), gzip.compress(layer(entry("Dockerfile", "FROM scratch\nCOPY zero /\n"), entry("zero", "x" * (9 << 20))))),
+    ]
+    for client in (engine.tare, engine.docker):
+        for where, arguments, data in refused:
+            failed = client(*arguments, input=data, check=False)
+            said = failed.stderr.decode() + failed.stdout.decode()
+            assert failed.returncode == 1 and text in said and where in said, (arguments, said)
+            assert stored(engine) == ([], 0), arguments
+            assert not [name for name in os.listdir(f"{engine.data_root}/layers/sha256") if "tmp" in name]
+    engine.tare("import", "-", "fits:1", input=gzip.compress(BUSYBOX))
+    for value in ("x", "0", "-1"):
+        wrong = subprocess.run([f"{program_directory()}/tared", "--validate", "--max-layer-size", value], capture_output=True, text=True, check=False)
+        assert wrong.returncode == 1 and f'invalid argument "{value}" for "--max-layer-size" flag' in wrong.stderr
+
+
+@pytest.mark.parametrize("kind, text", [("decode", "the decoder stood still for 1 seconds"), ("index", "the indexer does not answer")])
+def test_a_worker_that_hangs_is_ended(new_engine, tmp_path, kind, text):
+    program = tmp_path / "ingest"
+    program.write_text(f"#!/bin/bash\nif [ $1 = {kind} ]; then exec sleep 1000; fi\nexec {program_directory()}/tare-ingest \"$@\"\n", encoding="utf-8")
+    program.chmod(0o755)
+    engine = new_engine("--ingest-path", str(program), "--ingest-timeout", "1").start()
+    failed = engine.tare("import", "-", "x:1", input=gzip.compress(BUSYBOX), check=False)
+    assert (failed.returncode, failed.stderr.decode()) == (1, f"Error response from daemon: imported layer: {text}\n")
+    assert stored(engine) == ([], 0)
+    # a client that sends slowly is not the worker's fault
+    program.write_text(f"#!/bin/bash\nexec {program_directory()}/tare-ingest \"$@\"\n", encoding="utf-8")
+    slow = subprocess.Popen([f"{program_directory()}/tare", "import", "-", "slow:1"], env={**os.environ, "TARE_HOST": engine.host}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    data = gzip.compress(BUSYBOX)
+    slow.stdin.write(data[: len(data) // 2])
+    slow.stdin.flush()
+    time.sleep(1.5)
+    slow.communicate(data[len(data) // 2 :])
+    assert slow.returncode == 0

@@ -226,6 +226,22 @@ static void test_cancel_ends_a_hanging_worker(void **state)
     cancel_unref(cancel);
 }
 
+/* One that takes nothing, one that takes all and gives nothing; and an indexer that never answers. */
+static void test_a_hanging_worker_is_ended(void **state)
+{
+    struct place *place = *state;
+    shell(place, MAKE_BASE "head -c 5000000 /dev/urandom | gzip > big.gz; gzip -k base.tar\n"
+                           "printf '#!/bin/sh\\nexec sleep 1000\\n' > sleeper; chmod +x sleeper");
+    g_autofree char *sleeper = g_build_filename(place->directory, "sleeper", NULL);
+    open_store(place, &(struct layer_store_options){ .ingest_program = sleeper, .stall_seconds = 1 });
+    assert_ingest_fails(place, "big.gz", (struct layer_ingest_options){ 0 }, TARE_ERROR_INTERNAL,
+                        "layer X: the decoder stood still for 1 seconds");
+    assert_ingest_fails(place, "base.tar.gz", (struct layer_ingest_options){ 0 }, TARE_ERROR_INTERNAL,
+                        "layer X: the decoder stood still for 1 seconds");
+    assert_ingest_fails(place, "base.tar", (struct layer_ingest_options){ 0 }, TARE_ERROR_INTERNAL,
+                        "layer X: the indexer does not answer");
+}
+
 static void test_a_dying_worker_is_an_error(void **state)
 {
     struct place *place = *state;
@@ -323,17 +339,12 @@ static void test_decode_for_archives(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        T(ingest_keeps_the_tar),
-        T(everything_is_private),
-        T(bad_input_leaves_nothing),
-        T(same_layer_at_the_same_time),
-        T(leftovers_are_swept),
-        T(damage_is_found),
-        T(a_damaged_index_is_made_again),
-        T(a_lying_decoder_changes_nothing),
-        T(cancel_ends_a_hanging_worker),
-        T(a_dying_worker_is_an_error),
-        T(full_disk),
+        T(ingest_keeps_the_tar),          T(everything_is_private),
+        T(bad_input_leaves_nothing),      T(same_layer_at_the_same_time),
+        T(leftovers_are_swept),           T(damage_is_found),
+        T(a_damaged_index_is_made_again), T(a_lying_decoder_changes_nothing),
+        T(cancel_ends_a_hanging_worker),  T(a_hanging_worker_is_ended),
+        T(a_dying_worker_is_an_error),    T(full_disk),
         T(decode_for_archives),
     };
     return own_mounts("test_layer_store") ? cmocka_run_group_tests(tests, NULL, NULL) : 1;

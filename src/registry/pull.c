@@ -278,9 +278,8 @@ static bool keep_manifests(struct job *job, GError **error)
            (!job->manifest.json || registry_keep_manifest(registry, job->config.digest, &job->manifest, error));
 }
 
-static bool fetch_config(struct job *job, GError **error)
+static bool read_layers(struct job *job, GError **error)
 {
-    gsize length;
     g_autofree struct descriptor *blobs = NULL;
     struct registry_session *session = job->pull->session;
     if (!manifest_layers(chosen(job), &blobs, &job->n_layers, error)) {
@@ -290,14 +289,28 @@ static bool fetch_config(struct job *job, GError **error)
     job->layers = g_new0(struct pull_layer, job->n_layers + 1);
     for (size_t i = 0; i < job->n_layers; i++)
         job->layers[i].blob = blobs[i];
+    return true;
+}
+
+static void set_diff_ids(struct job *job, char **diff_ids)
+{
+    job->diff_ids = diff_ids;
+    for (size_t i = 0; i < job->n_layers; i++)
+        job->layers[i].diff_id = diff_ids[i];
+}
+
+static bool fetch_config(struct job *job, GError **error)
+{
+    gsize length;
+    char **diff_ids = NULL;
+    struct registry_session *session = job->pull->session;
     if (!config_fetch(session, &job->config, &job->config_text, &length, error))
         return false;
-    if (!config_parse(job->config_text, length, job->n_layers, &job->config_json, &job->diff_ids, error)) {
+    if (!config_parse(job->config_text, length, job->n_layers, &job->config_json, &diff_ids, error)) {
         g_prefix_error(error, "%s/%s: ", session->domain, session->repository);
         return false;
     }
-    for (size_t i = 0; i < job->n_layers; i++)
-        job->layers[i].diff_id = job->diff_ids[i];
+    set_diff_ids(job, diff_ids);
     return true;
 }
 
@@ -354,16 +367,19 @@ static bool choose_manifest(struct job *job, GError **error)
                      pull->session->domain, pull->session->repository, entry.digest, job->manifest.length, entry.size);
 }
 
-static bool settle_names(struct job *job, bool was_there, char **names, GError **error)
+/* The image is there; its names may be new, and so may be where it is from. */
+static bool settle_names(struct job *job, const struct image *image, char **names, GError **error)
 {
     bool named;
-    if (!was_there)
-        return bring_image(job, names, error);
     if (!is_named(job, names, &named, error))
         return false;
     job->pull->newer |= !named;
-    return (named || image_store_put_names(job->pull->registry->images, job->config.digest, (const char *const *)names, error)) &&
-           keep_manifests(job, error);
+    if (!named && !image_store_put_names(job->pull->registry->images, job->config.digest, (const char *const *)names, error))
+        return false;
+    if (g_strv_length(image->diff_ids) != job->n_layers)
+        return true; /* a manifest that lies about an image that is known */
+    set_diff_ids(job, g_strdupv(image->diff_ids));
+    return keep_manifests(job, error) && note_pull(job, error);
 }
 
 static bool run_job(struct job *job, GError **error)
@@ -373,7 +389,7 @@ static bool run_job(struct job *job, GError **error)
     const char *wanted = reference->digest ? reference->digest : reference->tag;
     g_autofree char *from = g_strconcat("Pulling from ", reference->path, NULL);
     if (!registry_get_manifest(pull->session, wanted, &job->top, error) || !say(pull, progress_status(wanted, from), error) ||
-        !choose_manifest(job, error) || !manifest_config(chosen(job), &job->config, error))
+        !choose_manifest(job, error) || !manifest_config(chosen(job), &job->config, error) || !read_layers(job, error))
         return false;
     g_autoimage struct image *image = NULL;
     g_autoptr(GError) missing = NULL;
@@ -383,7 +399,8 @@ static bool run_job(struct job *job, GError **error)
         g_propagate_error(error, g_steal_pointer(&missing));
         return false;
     }
-    if (!settle_names(job, was_there, names, error) || !say_text(pull, "Digest: ", job->top.digest, error))
+    bool ok = was_there ? settle_names(job, image, names, error) : bring_image(job, names, error);
+    if (!ok || !say_text(pull, "Digest: ", job->top.digest, error))
         return false;
     return (image || image_store_get(pull->registry->images, job->config.digest, &image, error)) &&
            warn_of_platform(job, image, error);
@@ -508,6 +525,12 @@ bool registry_pull(struct registry *registry, const struct registry_pull_options
         ok = say_text(&pull, pull.newer ? "Status: Downloaded newer image for " : "Status: Image is up to date for ", familiar,
                       error);
         emit_pull(&pull);
+    }
+    if (!ok && error && error_is(*error, TARE_ERROR_UNAUTHORIZED)) {
+        /* As dockerd has it: clients that see a 401 ask for a password, which is of no use here. */
+        GError *plain = g_error_new_literal(TARE_ERROR, TARE_ERROR_INTERNAL, (*error)->message);
+        g_clear_error(error);
+        g_propagate_error(error, plain);
     }
     image_store_release_layers(registry->images, pull.holder, NULL);
     registry_session_free(pull.session);

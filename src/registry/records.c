@@ -132,15 +132,19 @@ static bool release_kept(struct registry *registry, const GPtrArray *diff_ids, c
     return image_store_release_holders(registry->images, (const char *const *)holders->pdata, error);
 }
 
+/* Also those that an image has: its pull was killed when all was done but this. */
 void records_expire_layers(struct registry *registry, gint64 life_s)
 {
     g_autoptr(GPtrArray) old = g_ptr_array_new_with_free_func(g_free);
     gint64 before = timestamp_now() - life_s * 1000000000;
-    if (!database_get_strings(registry->database, old, NULL, "SELECT diff_id FROM pulled_layer WHERE at < ?", "i", before) ||
+    if (!database_get_strings(registry->database, old, NULL,
+                              "SELECT diff_id FROM pulled_layer WHERE at < ? OR diff_id IN (SELECT diff_id FROM image_layer)",
+                              "i", before) ||
         old->len == 0)
         return;
     if (release_kept(registry, old, NULL, NULL))
-        database_run(registry->database, NULL, "DELETE FROM pulled_layer WHERE at < ?", "i", before);
+        database_run(registry->database, NULL,
+                     "DELETE FROM pulled_layer WHERE at < ? OR diff_id IN (SELECT diff_id FROM image_layer)", "i", before);
 }
 
 static bool note_layers(struct registry *registry, const struct records_layer *layers, size_t n_layers, const char *repository,

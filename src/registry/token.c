@@ -75,8 +75,8 @@ static bool take_token(struct endpoint *endpoint, const struct registry_response
     endpoint->token = g_strdup(token);
     /* Short-lived ones are renewed by the 401 that says so. */
     endpoint->token_until = g_get_monotonic_time() + (life > 2 * SPARE_S ? life - SPARE_S : life) * G_USEC_PER_SEC;
-    if (ret_refresh)
-        *ret_refresh = g_strdup(json_get_string(object, "refresh_token", ""));
+    g_free(*ret_refresh);
+    *ret_refresh = g_strdup(json_get_string(object, "refresh_token", ""));
     return true;
 }
 

@@ -283,6 +283,19 @@ static void set_times(const struct clone *clone)
         fts_close(tree);
 }
 
+static bool find_commit(const struct clone *clone, GError **error)
+{
+    const char *words[] = { "rev-parse", "HEAD", NULL };
+    g_autoptr(GString) said = g_string_new(NULL);
+
+    if (!clone->options->ret_commit)
+        return true;
+    if (!run_git(clone, words, said, error))
+        return false;
+    *clone->options->ret_commit = g_strdup(said->str);
+    return true;
+}
+
 bool git_clone(const struct git_source *source, const char *directory, const struct git_clone_options *options, GError **error)
 {
     struct clone clone = { .source = source, .options = options, .directory = directory };
@@ -290,7 +303,7 @@ bool git_clone(const struct git_source *source, const char *directory, const str
     bool good;
 
     clone.environment = make_environment(options->inherit_environment);
-    good = clone_all(&clone, error);
+    good = clone_all(&clone, error) && find_commit(&clone, error);
     if (good)
         set_times(&clone);
     g_strfreev(clone.environment);

@@ -18,6 +18,7 @@ struct git_clone_options {
     bool keep_git_directory;  /* .git stays (BuildKit leaves it out, and so do we) */
     bool inherit_environment; /* a user's own ssh agent and configuration: for the command, not the engine */
     struct cancel *cancel;
+    char **ret_commit; /* what was checked out, g_free; or NULL */
 };
 /* Into directory, which is empty and stays the caller's: the tree at ref, with its submodules. */
 bool git_clone(const struct git_source *source, const char *directory, const struct git_clone_options *options, GError **error);

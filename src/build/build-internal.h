@@ -167,6 +167,7 @@ struct build_plan {
     GPtrArray *meta_args; /* ARG steps before the first FROM */
     GPtrArray *stages;    /* of struct build_stage * */
     GPtrArray *warnings;
+    char *platform, *target; /* of the request, for the predefined args; or NULL */
     char escape;
 };
 /* Errors as Docker's, whole: 'dockerfile parse error line 3: unknown instruction: FOO'. */
@@ -206,6 +207,11 @@ GHashTable *build_args_meta_variables(const struct build_args *args);
 /* "k=v" of the args that RUN gets beside env, sorted; g_strfreev. */
 char **build_args_env(const struct build_args *args, const json_t *env);
 /* The proxy variables, which need no ARG and stay out of history unless declared. */
+/* TARGETPLATFORM, BUILDPLATFORM, their parts and TARGETSTAGE; NULL: this machine's platform, no target. */
+void build_args_predefine(struct build_args *args, const char *platform, const char *target);
+/* A stage that is based on another has what that one declared: in variables and environment, not in the history. */
+void build_args_inherit(struct build_args *args, const struct build_args *base);
+bool build_args_is_inherited(const struct build_args *args, const char *name);
 bool build_args_is_transparent(const struct build_args *args, const char *name);
 char **build_args_unconsumed(const struct build_args *args); /* sorted */
 
@@ -306,8 +312,20 @@ struct builder {
 
     GMutex contexts_lock;
     GHashTable *uploads; /* id → struct context_upload */
-    char *directory;     /* for clones, or NULL */
+
+    build_download_func download;
+    void *download_user;
+    char *directory; /* has caches/ and tmp/; or NULL */
+    GMutex caches_lock;
+    GCond caches_changed;
+    GHashTable *caches; /* names of cache mounts in use → struct cache_use */
 };
+/* caches/ and tmp/; what a killed engine left in tmp goes. */
+bool builder_open_directory(struct builder *builder, const char *directory, GError **error);
+void builder_close_directory(struct builder *builder);
+/* A new directory in tmp: its path, or NULL. Removed with all in it. */
+char *builder_temporary(struct builder *builder, GError **error);
+void builder_temporary_remove(struct builder *builder, char *path); /* frees path; NULL is allowed */
 void builder_begin_taking(struct builder *builder);
 void builder_end_taking(struct builder *builder);
 /* Waits for those who are taking layers, which is short. */
@@ -451,6 +469,8 @@ void build_print_step(struct build *build, const struct build_step *step);
  * step's cache key is asked for. ret_files, where not NULL: as in struct copy_sources, borrowed. */
 bool build_open_from(struct build *build, const char *name, struct build_root *ret, struct context_files **ret_files,
                      GError **error);
+/* Is it a directory of the client's, and no image? */
+bool build_named_is_context(const struct build *build, const char *name);
 /* FROM of a named context. *ret NULL and *ret_found false where there is none of this name. */
 bool build_named_base(struct build *build, const char *name, bool *ret_found, struct image **ret, GError **error);
 bool build_named_image(const struct build *build, const char *name, const char **ret);
@@ -458,11 +478,14 @@ struct build_named *build_named_new(void);
 void build_named_free(struct build_named *named);
 bool build_check_platform(const char *text, GError **error);
 
+bool build_root_acquire(struct build *build, const struct image *image, struct build_root *ret,
+                        GError **error); /* no mount yet */
 bool build_root_open(struct build *build, const struct image *image, struct build_root *ret, GError **error);
 void build_root_clear(struct build_root *root);
 
 /* The image that FROM or --from names, pulled where it is missing and can be. */
 bool build_find_image(struct build *build, const char *name, struct image **ret, GError **error);
+bool build_find_image_for(struct build *build, const char *name, const char *platform, struct image **ret, GError **error);
 /* Makes the step's image the state's. cmd: the words that history shows, joined; layer NULL: none was added. container may be
  * NULL. */
 bool build_add_image(struct build *build, json_t *cmd, const struct layer_info *layer, const char *container, GError **error);
@@ -489,6 +512,46 @@ bool step_copy(struct build *build, const struct build_step *step, GError **erro
 bool build_announce_container(struct build *build, const json_t *cmd, char **ret_id, GError **error);
 json_t *build_nop_command(const struct build *build, const char *comment, bool two_words);
 const char *build_parent_id(const struct build *build); /* "" for none */
+
+/* ---- what a RUN step has mounted ---- */
+/* A cache mount in use by a step. */
+struct cache_mount;
+/* image: the base that from= names, or NULL. Waits as sharing says. name: the Dockerfile's id. */
+struct cache_mount_options {
+    const char *name, *description;
+    const struct image *base;
+    enum run_mount_sharing sharing;
+    mode_t mode;
+    uid_t uid;
+    gid_t gid;
+};
+bool cache_mount_acquire(struct builder *builder, const struct cache_mount_options *options, struct cancel *cancel,
+                         struct cache_mount **ret, GError **error);
+int cache_mount_fd(const struct cache_mount *cache);           /* over a base: the overlay */
+const char *cache_mount_path(const struct cache_mount *cache); /* without one */
+void cache_mount_release(struct builder *builder, struct cache_mount *cache);
+
+/* A detached mount of a stack with an upper directory, or -1. */
+int build_stack_writable(struct layer_stack *stack, const char *upper, const char *work, GError **error);
+
+struct run_mounts;
+/* Resolves what the step's mounts read from, which may wait for other stages; nothing is mounted yet. */
+bool run_mounts_new(struct build *build, const struct build_step *step, struct run_mounts **ret, GError **error);
+/* What the cache key has of them: no secret's content, no cache's. New array of strings. */
+json_t *run_mounts_key(const struct run_mounts *mounts);
+/* Mounts all. HostConfig gets its members; env: "NAME=value" that no record may have. */
+bool run_mounts_open(struct run_mounts *mounts, json_t *host_config, GError **error);
+/* A script for /dev/pipes, where a here-document begins with "#!". */
+bool run_mounts_add_script(struct run_mounts *mounts, const char *name, const char *script, json_t *host_config, GError **error);
+const char *const *run_mounts_env(const struct run_mounts *mounts);
+const char *const *run_mounts_stubs(const struct run_mounts *mounts); /* see struct container_commit_options */
+void run_mounts_free(struct run_mounts *mounts);
+
+/* A socket in a directory that leads to the client's ssh agent, served by a thread of its own. */
+struct agent_socket;
+bool agent_socket_open(struct build_secrets *secrets, const char *id, int directory_fd, const char *name,
+                       struct agent_socket **ret, GError **error);
+void agent_socket_close(struct agent_socket *agent);
 
 /* ---- files in memory ---- */
 struct scratch_file {
@@ -528,6 +591,17 @@ struct copy_sources {
     struct cancel *cancel;
 };
 bool copy_sources_add(struct copy_sources *sources, const char *pattern, GError **error);
+/* ---- ADD's sources from elsewhere ---- */
+#define COPY_DOWNLOAD_MAX (G_GUINT64_CONSTANT(64) << 30)
+struct copy_remote;
+struct copy_remote *copy_remote_new(struct build *build);
+void copy_remote_free(struct copy_remote *remote); /* after the layer is written */
+bool copy_is_url(const char *text);
+/* --checksum, before anything is fetched. */
+bool copy_remote_check(const struct build_step *step, GError **error);
+bool copy_remote_add(struct copy_remote *remote, const struct build_step *step, const char *source, struct copy_sources *sources,
+                     GError **error);
+
 /* One file of another root (a here-document, a download); name as the copy has it. hash NULL: made of the content. */
 bool copy_sources_add_file(struct copy_sources *sources, int root_fd, const char *path, const char *hash, GError **error);
 /* Is a path, relative to the source that it belongs to, left out by --exclude? */

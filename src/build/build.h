@@ -10,8 +10,11 @@ struct builder;
 struct build_output;
 struct build_request;
 /* Fetches an image that FROM names and that is not there (or that must be fresh: request->pull). Progress goes to output. */
-typedef bool (*build_pull_func)(void *user, const char *reference, const struct build_request *request,
+typedef bool (*build_pull_func)(void *user, const char *reference, const char *platform, const struct build_request *request,
                                 const struct build_output *output, struct cancel *cancel, GError **error);
+/* ADD of a URL: the answer's body goes to the sink. *ret_modified: Last-Modified in seconds, 0 where the server does not say. */
+typedef bool (*build_download_func)(void *user, const char *url, struct byte_sink *sink, gint64 *ret_modified,
+                                    struct cancel *cancel, GError **error);
 struct builder_options {
     struct database *database;
     struct layer_store *layers;
@@ -19,10 +22,30 @@ struct builder_options {
     struct container_manager *containers;
     build_pull_func pull; /* NULL: a missing image is an error */
     void *pull_user;
-    const char *directory; /* for clones of git repositories: a directory of the builder's own, made when missing and swept */
+    const char *directory; /* of the builder's own, made when missing: cache mounts, and what is temporary; NULL: neither */
+    build_download_func download;
+    void *download_user;
 };
 bool builder_open(const struct builder_options *options, struct builder **ret, GError **error);
 void builder_close(struct builder *builder);
+
+/* What a client lends a build for RUN --mount=type=secret and ssh. It is in memory only, and reaches no layer, history, cache
+ * key, record or log. */
+struct build_secrets;
+#define BUILD_SECRET_MAX (500u << 10)
+#define BUILD_SECRETS_MAX 100
+struct build_secrets *build_secrets_new(void);
+struct build_secrets *build_secrets_ref(struct build_secrets *secrets);
+void build_secrets_unref(struct build_secrets *secrets); /* the last reference wipes them */
+bool build_secrets_add(struct build_secrets *secrets, const char *id, const void *data, gsize length, GError **error);
+/* An agent that the client has: connect returns a stream socket that leads to it, or -1. It is called from any thread. */
+typedef int (*build_agent_func)(void *user, const char *id, struct cancel *cancel, GError **error);
+bool build_secrets_add_agent(struct build_secrets *secrets, const char *id, GError **error);
+void build_secrets_set_connect(struct build_secrets *secrets, build_agent_func connect, void *user);
+/* NULL where there is none. */
+const GByteArray *build_secrets_find(const struct build_secrets *secrets, const char *id);
+bool build_secrets_has_agent(const struct build_secrets *secrets, const char *id);
+int build_secrets_connect(struct build_secrets *secrets, const char *id, struct cancel *cancel, GError **error);
 
 struct build_request {
     const char *dockerfile; /* path in the context; NULL: Dockerfile, then dockerfile */
@@ -36,9 +59,10 @@ struct build_request {
     const char *const *cache_from;
     const json_t *registry_auths;    /* X-Registry-Config: {"host": {"username", …}}, or NULL */
     const char *const *entitlements; /* --allow: "network.host", "security.insecure"; or NULL */
-    const char *git;        /* the context is this repository (URL#ref:subdir); then there is no body */
-    const char *context_id; /* of builder_announce_context: the body has what it lacks; or NULL */
-    const json_t *contexts; /* {"name": "upload:ID" or "image:REFERENCE"}: --build-context; or NULL */
+    const char *git;                 /* the context is this repository (URL#ref:subdir); then there is no body */
+    const char *context_id;          /* of builder_announce_context: the body has what it lacks; or NULL */
+    const json_t *contexts;          /* {"name": "upload:ID" or "image:REFERENCE"}: --build-context; or NULL */
+    struct build_secrets *secrets;   /* or NULL */
 };
 /* Messages of the /build stream: {"stream":…}, {"aux":{"ID":…}}, {"errorDetail":{…},"error":…}; the callee serialises. Called
  * from one thread at a time. */
@@ -62,3 +86,13 @@ bool builder_upload_context(struct builder *builder, const char *id, struct byte
  * valid change command'. */
 bool build_apply_changes(const json_t *run_config, const char *const *changes, json_t **ret, GError **error);
 bool builder_prune(struct builder *builder, json_t **ret, GError **error);
+
+/* ---- cache mounts: the directories of RUN --mount=type=cache, which outlive builds ---- */
+/* [{"ID", "Name" (the Dockerfile's id), "Type": "exec.cachemount", "Description", "InUse", "Shared", "Size", "CreatedAt",
+ * "LastUsedAt", "UsageCount"}], times as RFC 3339. */
+bool builder_cache_mounts(struct builder *builder, json_t **ret, GError **error);
+/* One by its "ID". CONFLICT while a step has it, NOT_FOUND. */
+bool builder_cache_mount_remove(struct builder *builder, const char *id, guint64 *ret_freed, GError **error);
+/* Its directory, for export and import by name; with create one that is not there is made. While the fd is open nobody is kept
+ * from using it. -1 and an error. */
+int builder_cache_mount_open(struct builder *builder, const char *name, bool create, GError **error);

@@ -1,4 +1,5 @@
 /* ARG and --build-arg: which names hold in a stage, and with which values. */
+#include "base/platform.h"
 #include "build/build-internal.h"
 
 #include <string.h>
@@ -8,6 +9,8 @@ struct build_args {
     GHashTable *declared;   /* in this stage: name → default or NULL */
     GHashTable *meta;       /* before the first FROM */
     GHashTable *referenced; /* by any ARG so far */
+    GHashTable *predefined; /* TARGETPLATFORM and its like: for FROM as they are, in a stage where ARG names them */
+    GHashTable *inherited;  /* name → value: what the stage that this one is based on had declared */
 };
 
 static const char *const proxies[] = {
@@ -31,6 +34,9 @@ struct build_args *build_args_new(const json_t *given)
     args->declared = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     args->meta = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     args->referenced = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    args->predefined = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    args->inherited = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    build_args_predefine(args, NULL, NULL);
     return args;
 }
 
@@ -42,7 +48,29 @@ void build_args_free(struct build_args *args)
     g_hash_table_unref(args->declared);
     g_hash_table_unref(args->meta);
     g_hash_table_unref(args->referenced);
+    g_hash_table_unref(args->predefined);
+    g_hash_table_unref(args->inherited);
     g_free(args);
+}
+
+static void predefine_platform(struct build_args *args, const char *prefix, const char *platform)
+{
+    g_auto(GStrv) parts = g_strsplit(platform, "/", 3);
+    static const char *const names[] = { "OS", "ARCH", "VARIANT" };
+    guint n = g_strv_length(parts);
+
+    g_hash_table_replace(args->predefined, g_strconcat(prefix, "PLATFORM", NULL), g_strdup(platform));
+    for (guint i = 0; i < G_N_ELEMENTS(names); i++)
+        g_hash_table_replace(args->predefined, g_strconcat(prefix, names[i], NULL), g_strdup(i < n ? parts[i] : ""));
+}
+
+void build_args_predefine(struct build_args *args, const char *platform, const char *target)
+{
+    g_autofree char *own = g_strconcat("linux/", platform_architecture(), NULL);
+
+    predefine_platform(args, "BUILD", own);
+    predefine_platform(args, "TARGET", platform && *platform ? platform : own);
+    g_hash_table_replace(args->predefined, g_strdup("TARGETSTAGE"), g_strdup(target && *target ? target : "default"));
 }
 
 static void copy_into(GHashTable *to, GHashTable *from)
@@ -60,6 +88,7 @@ struct build_args *build_args_new_stage(const struct build_args *args)
     struct build_args *stage = build_args_new(args->given);
 
     copy_into(stage->meta, args->meta);
+    copy_into(stage->predefined, args->predefined);
     return stage;
 }
 
@@ -95,7 +124,7 @@ bool build_args_declare_all_meta(struct build_args *args, const struct build_pla
 
 bool build_args_declare_step(struct build_args *args, const struct build_step *step, char escape, GError **error)
 {
-    g_autoptr(GHashTable) variables = build_args_variables(args, NULL);
+    g_autoptr(GHashTable) variables = build_args_meta_variables(args);
     struct build_step *expanded;
 
     if (!build_step_expand(step, variables, escape, &expanded, error))
@@ -116,7 +145,9 @@ static const char *value_of(const struct build_args *args, GHashTable *declared,
 
     if (!value)
         value = g_hash_table_lookup(declared, name);
-    return value ? value : g_hash_table_lookup(args->meta, name);
+    if (!value)
+        value = g_hash_table_lookup(args->meta, name);
+    return value ? value : g_hash_table_lookup(args->predefined, name);
 }
 
 static GHashTable *values(const struct build_args *args, GHashTable *declared)
@@ -141,9 +172,23 @@ static GHashTable *values(const struct build_args *args, GHashTable *declared)
     return table;
 }
 
-GHashTable *build_args_variables(const struct build_args *args, const json_t *env)
+/* A declaration of the stage's own counts more than one that it inherited. */
+static GHashTable *stage_values(const struct build_args *args)
 {
     GHashTable *table = values(args, args->declared);
+    GHashTableIter iter;
+    gpointer name, value;
+
+    g_hash_table_iter_init(&iter, args->inherited);
+    while (g_hash_table_iter_next(&iter, &name, &value))
+        if (!g_hash_table_contains(args->declared, name))
+            g_hash_table_replace(table, g_strdup(name), g_strdup(value));
+    return table;
+}
+
+GHashTable *build_args_variables(const struct build_args *args, const json_t *env)
+{
+    GHashTable *table = stage_values(args);
     json_t *item;
     size_t i;
 
@@ -159,7 +204,22 @@ GHashTable *build_args_variables(const struct build_args *args, const json_t *en
 
 GHashTable *build_args_meta_variables(const struct build_args *args)
 {
-    return values(args, args->meta);
+    GHashTable *table = values(args, args->meta);
+    GHashTableIter iter;
+    gpointer name;
+
+    g_hash_table_iter_init(&iter, args->predefined);
+    while (g_hash_table_iter_next(&iter, &name, NULL))
+        g_hash_table_replace(table, g_strdup(name), g_strdup(value_of(args, args->meta, name)));
+    return table;
+}
+
+void build_args_inherit(struct build_args *args, const struct build_args *base)
+{
+    g_autoptr(GHashTable) own = values(base, base->declared);
+
+    copy_into(args->inherited, base->inherited);
+    copy_into(args->inherited, own);
 }
 
 static bool env_has(const json_t *env, const char *name)
@@ -191,7 +251,7 @@ static char **sorted(GPtrArray *texts)
 
 char **build_args_env(const struct build_args *args, const json_t *env)
 {
-    g_autoptr(GHashTable) table = values(args, args->declared);
+    g_autoptr(GHashTable) table = stage_values(args);
     GPtrArray *texts = g_ptr_array_new();
     GHashTableIter iter;
     gpointer name, value;
@@ -208,13 +268,19 @@ bool build_args_is_transparent(const struct build_args *args, const char *name)
     return is_proxy(name) && !g_hash_table_contains(args->declared, name);
 }
 
+bool build_args_is_inherited(const struct build_args *args, const char *name)
+{
+    return g_hash_table_contains(args->inherited, name) && !g_hash_table_contains(args->declared, name);
+}
+
 char **build_args_unconsumed(const struct build_args *args)
 {
     GPtrArray *names = g_ptr_array_new();
     const char *name;
     json_t *value;
 
-    json_object_foreach(args->given, name, value) if (!is_proxy(name) && !g_hash_table_contains(args->referenced, name))
+    json_object_foreach(args->given, name, value) if (!is_proxy(name) && !g_hash_table_contains(args->predefined, name) &&
+                                                      !g_hash_table_contains(args->referenced, name))
         g_ptr_array_add(names, g_strdup(name));
     return sorted(names);
 }

@@ -51,6 +51,9 @@ static bool make_plan(struct build *build, GError **error)
     if (build->request->target && *build->request->target && !build_plan_select(build->plan, build->request->target, error))
         return false;
     build_plan_add_labels(build->plan, build->request->labels);
+    build->plan->platform = g_strdup(build->request->platform);
+    build->plan->target = g_strdup(build->request->target);
+    build_args_predefine(build->args, build->request->platform, build->request->target);
     return true;
 }
 
@@ -177,22 +180,14 @@ bool builder_open(const struct builder_options *options, struct builder **ret, G
 {
     struct builder *builder;
 
-    /* Clones that a killed engine left. */
-    if (!cache_migrate(options->database, error) || (options->directory && !dir_remove_tree(AT_FDCWD, options->directory, error)))
+    if (!cache_migrate(options->database, error))
         return false;
-    if (options->directory) {
-        g_autofd int fd = dir_make_path(options->directory, 0700, error);
-
-        if (fd < 0)
-            return false;
-    }
     builder = g_new0(struct builder, 1);
     builder->database = options->database;
     builder->layers = options->layers;
     builder->images = options->images;
     builder->containers = options->containers;
     builder->pull = options->pull;
-    builder->directory = g_strdup(options->directory);
     builder->pull_user = options->pull_user;
     g_mutex_init(&builder->layers_lock);
     g_cond_init(&builder->layers_free);
@@ -200,6 +195,14 @@ bool builder_open(const struct builder_options *options, struct builder **ret, G
     g_mutex_init(&builder->contexts_lock);
     builder->uploads = g_hash_table_new(g_str_hash, g_str_equal);
     builder->flights = g_hash_table_new(g_str_hash, g_str_equal);
+    builder->download = options->download;
+    builder->download_user = options->download_user;
+    g_mutex_init(&builder->caches_lock);
+    g_cond_init(&builder->caches_changed);
+    if (options->directory && !builder_open_directory(builder, options->directory, error)) {
+        builder_close(builder);
+        return false;
+    }
     *ret = builder;
     return true;
 }
@@ -212,7 +215,9 @@ void builder_close(struct builder *builder)
     g_cond_clear(&builder->layers_free);
     g_mutex_clear(&builder->flights_lock);
     context_store_close(builder);
-    g_free(builder->directory);
     g_hash_table_unref(builder->flights);
+    builder_close_directory(builder);
+    g_mutex_clear(&builder->caches_lock);
+    g_cond_clear(&builder->caches_changed);
     g_free(builder);
 }

@@ -206,7 +206,7 @@ static bool open_git(struct builder *builder, const struct build_request *reques
         return error_set(error, TARE_ERROR_INTERNAL, "the engine has no directory for clones");
     if (!git_source_parse(request->git, &source, error))
         return false;
-    context->directory = g_build_filename(builder->directory, "git-XXXXXX", NULL);
+    context->directory = g_build_filename(builder->directory, "tmp", "git-XXXXXX", NULL);
     good = g_mkdtemp_full(context->directory, 0700) || error_set_errno(error, errno, "make %s", context->directory);
     if (good && !git_clone(&source, context->directory, &options, error)) {
         g_prefix_error(error, "unable to prepare context: ");

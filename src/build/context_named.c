@@ -78,6 +78,13 @@ bool build_named_image(const struct build *build, const char *name, const char *
     return true;
 }
 
+bool build_named_is_context(const struct build *build, const char *name)
+{
+    const char *value = find_value(build, name);
+
+    return value && g_str_has_prefix(value, "upload:");
+}
+
 static struct build_context *open_upload(struct build *build, const char *id, GError **error)
 {
     struct build_context *context = g_new0(struct build_context, 1);

@@ -1,6 +1,7 @@
 /* The COPY and ADD steps. */
 #include "base/digest.h"
 #include "base/fd.h"
+#include "base/git.h"
 #include "base/parse.h"
 #include "base/root_path.h"
 #include "build/build-internal.h"
@@ -14,16 +15,12 @@ struct copy_step {
     const struct build_step *step;
     const char *name; /* COPY or ADD */
     int scratch;      /* here-documents as files, -1 where there are none */
+    struct copy_remote *remote;
     struct copy_sources sources;
     struct build_root from;   /* of --from */
     struct build_root target; /* the state's image */
     char *dest;               /* absolute */
 };
-
-static bool is_url(const char *text)
-{
-    return g_str_has_prefix(text, "http://") || g_str_has_prefix(text, "https://");
-}
 
 /* ---- --from ---- */
 
@@ -68,10 +65,15 @@ static bool gather_sources(struct copy_step *copy, GError **error)
                 return false;
             continue;
         }
-        if (is_url(*arg) && copy->step->kind == STEP_COPY)
+        if (copy->step->kind == STEP_COPY && copy_is_url(*arg))
             return error_set(error, TARE_ERROR_INVALID, "source can't be a URL for COPY");
-        if (is_url(*arg))
-            return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "a URL as source is not supported yet: %s", *arg);
+        if (copy->step->kind == STEP_COPY && git_is_source(*arg))
+            return error_set(error, TARE_ERROR_INVALID, "source can't be a git ref for COPY");
+        if (copy_is_url(*arg) || git_is_source(*arg)) {
+            if (!copy_remote_add(copy->remote, copy->step, *arg, &copy->sources, error))
+                return false;
+            continue;
+        }
         if (!copy_sources_add(&copy->sources, *arg, error))
             return false;
     }
@@ -104,8 +106,9 @@ static json_t *nop_command(const struct copy_step *copy)
     g_autofree char *hash = sources_hash(copy);
     const char *chown = copy->step->chown, *chmod = copy->step->chmod;
     const char *dest = copy->step->args[g_strv_length(copy->step->args) - 1];
+    const char *unpack = copy->step->unpack == 1 ? "--unpack " : copy->step->unpack == 0 ? "--unpack=false " : "";
     g_autofree char *comment =
-        g_strdup_printf("%s %s%s%s%s%s%s%s%s%s in %s ", copy->name, copy->step->link ? "--link " : "",
+        g_strdup_printf("%s %s%s%s%s%s%s%s%s%s%s in %s ", copy->name, unpack, copy->step->link ? "--link " : "",
                         copy->step->parents ? "--parents " : "", chown ? "--chown=" : "", chown ? chown : "", chown ? " " : "",
                         chmod ? "--chmod=" : "", chmod ? chmod : "", chmod ? " " : "", hash, dest);
 
@@ -200,13 +203,21 @@ static struct archive_root *open_archive(const struct copy_step *copy, const str
     return root;
 }
 
+/* ADD takes archives of the context apart, and those of URLs where --unpack says so. */
+static bool is_unpacked(const struct copy_step *copy, const struct copy_source *source)
+{
+    if (copy->step->kind != STEP_ADD)
+        return false;
+    return copy->step->unpack >= 0 ? copy->step->unpack == 1 : !source->is_remote;
+}
+
 static bool add_source(const struct copy_step *copy, struct copy_layer *layer, const struct copy_source *source,
                        GPtrArray *archives, GError **error)
 {
     struct copy_sources tree = { .cancel = copy->build->cancel };
     struct archive_root *root;
 
-    if (copy->step->kind != STEP_ADD || !is_archive(copy, source))
+    if (!is_unpacked(copy, source) || !is_archive(copy, source))
         return copy_layer_add(layer, &copy->sources, source, copy->dest, error);
     root = open_archive(copy, source, error);
     if (!root)
@@ -292,7 +303,7 @@ static bool run_copy(struct copy_step *copy, GError **error)
 
     if (copy->step->from && !open_from(copy, error))
         return false;
-    if (!gather_sources(copy, error)) {
+    if (!copy_remote_check(copy->step, error) || !gather_sources(copy, error)) {
         g_prefix_error(error, "%s failed: ", copy->name);
         return false;
     }
@@ -320,6 +331,7 @@ bool step_copy(struct build *build, const struct build_step *step, GError **erro
         .from.fd = -1,
         .target.fd = -1,
         .scratch = -1,
+        .remote = copy_remote_new(build),
         .sources = { .root_fd = build->context.root_fd,
                      .exclude = step->excludes,
                      .parents = step->parents,
@@ -337,6 +349,7 @@ bool step_copy(struct build *build, const struct build_step *step, GError **erro
     build_root_clear(&copy.from);
     build_root_clear(&copy.target);
     fd_clear(&copy.scratch);
+    copy_remote_free(copy.remote);
     g_free(copy.dest);
     return good;
 }

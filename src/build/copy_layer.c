@@ -216,8 +216,9 @@ static bool add_tree_entry(void *user, const char *path, const struct stat *stat
     g_autofree char *target =
         *tree->target ? g_strconcat(tree->target, "/", path + tree->skip, NULL) : g_strdup(path + tree->skip);
 
-    if (!S_ISSOCK(stat->st_mode) && !is_implied(tree, target, stat) && !copy_sources_leave_out(tree->sources, path + tree->skip))
-        put_copy(tree->layer, tree->root_fd, path, target, stat, false);
+    if (S_ISSOCK(stat->st_mode) || is_implied(tree, target, stat) || copy_sources_leave_out(tree->sources, path + tree->skip))
+        return true;
+    put_copy(tree->layer, tree->root_fd, path, target, stat, false);
     return true;
 }
 
@@ -302,8 +303,14 @@ bool copy_layer_add(struct copy_layer *layer, const struct copy_sources *sources
 {
     if (source->parents)
         return add_with_parents(layer, sources, source, dest, error);
-    if (S_ISDIR(source->stat.st_mode))
-        return copy_layer_add_tree(layer, sources, source->path, dest, false, error);
+    if (S_ISDIR(source->stat.st_mode)) {
+        struct copy_sources own = *sources; /* its root may be another, as a repository's is */
+
+        if (own.root_fd != source->root_fd)
+            own.files = NULL;
+        own.root_fd = source->root_fd;
+        return copy_layer_add_tree(layer, &own, source->path, dest, false, error);
+    }
     return add_file(layer, source, dest, error);
 }
 

@@ -374,6 +374,7 @@ bool copy_sources_add_file(struct copy_sources *sources, int root_fd, const char
     struct copy_source *source = g_new0(struct copy_source, 1);
     struct copy_sources other = *sources;
 
+    other.files = NULL;
     source->root_fd = root_fd;
     source->path = g_strdup(path);
     source->hash = g_strdup(hash);

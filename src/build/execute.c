@@ -258,9 +258,11 @@ static bool find_base(struct build *build, const struct build_step *from, struct
         return false;
     if (stage || g_str_equal(name, "scratch")) {
         *ret = stage && stage->image ? image_ref(stage->image) : NULL;
+        if (stage)
+            build_args_inherit(build->args, stage->metadata.args);
         return true;
     }
-    return build_find_image(build, name, ret, error);
+    return build_find_image_for(build, name, platform ? platform : build->request->platform, ret, error);
 }
 
 static bool begin_stage(struct build *build, const struct build_stage *stage, GError **error)

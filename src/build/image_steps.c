@@ -12,11 +12,16 @@ const char *build_parent_id(const struct build *build)
     return build->state->image ? build->state->image->id : "";
 }
 
-bool build_root_open(struct build *build, const struct image *image, struct build_root *ret, GError **error)
+bool build_root_acquire(struct build *build, const struct image *image, struct build_root *ret, GError **error)
 {
     static const char *const none[] = { NULL };
 
-    if (!layer_stack_acquire(build->builder->layers, image ? (const char *const *)image->diff_ids : none, &ret->stack, error))
+    return layer_stack_acquire(build->builder->layers, image ? (const char *const *)image->diff_ids : none, &ret->stack, error);
+}
+
+bool build_root_open(struct build *build, const struct image *image, struct build_root *ret, GError **error)
+{
+    if (!build_root_acquire(build, image, ret, error))
         return false;
     ret->fd = layer_stack_mount(ret->stack, error);
     return ret->fd >= 0;
@@ -31,6 +36,11 @@ void build_root_clear(struct build_root *root)
 }
 
 bool build_find_image(struct build *build, const char *name, struct image **ret, GError **error)
+{
+    return build_find_image_for(build, name, build->request->platform, ret, error);
+}
+
+bool build_find_image_for(struct build *build, const char *name, const char *platform, struct image **ret, GError **error)
 {
     const struct builder *builder = build->builder;
     struct reference reference;
@@ -56,7 +66,7 @@ bool build_find_image(struct build *build, const char *name, struct image **ret,
             return false;
         }
     }
-    return builder->pull(builder->pull_user, name, build->request, build->stream.output, build->cancel, error) &&
+    return builder->pull(builder->pull_user, name, platform, build->request, build->stream.output, build->cancel, error) &&
            image_store_get(builder->images, name, ret, error);
 }
 

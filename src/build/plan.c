@@ -85,6 +85,8 @@ void build_plan_free(struct build_plan *plan)
     g_ptr_array_unref(plan->meta_args);
     g_ptr_array_unref(plan->stages);
     g_ptr_array_unref(plan->warnings);
+    g_free(plan->platform);
+    g_free(plan->target);
     g_free(plan);
 }
 

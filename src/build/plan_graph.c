@@ -44,6 +44,7 @@ static GHashTable *meta_variables(const struct build_plan *plan, const json_t *g
     struct build_args *args = build_args_new(given);
     GHashTable *variables;
 
+    build_args_predefine(args, plan->platform, plan->target);
     build_args_declare_all_meta(args, plan, NULL);
     variables = build_args_meta_variables(args);
     build_args_free(args);

@@ -16,6 +16,9 @@ struct run_step {
     json_t *cmd;                   /* with the shell */
     json_t *saved_cmd;             /* what history and cache have: the same after "|2 a=1 b=2" where args count */
     char **args;                   /* "k=v" of the build args */
+    json_t *key_cmd;               /* what the cache has besides: mounts, network, scripts */
+    struct run_mounts *mounts;
+    const struct dockerfile_heredoc *script; /* a here-document that begins with "#!" and is executed itself */
     char *id;
 };
 
@@ -25,18 +28,22 @@ static json_t *saved_command(const struct build *build, char **args, const json_
 {
     g_autoptr(json_t) saved = json_array();
     g_autofree char *count = NULL;
-    unsigned n = 0;
+    unsigned n = 0, n_inherited = 0;
 
     if (!args[0])
         return json_deep_copy(cmd);
     for (char **arg = args; *arg; arg++) {
         g_autofree char *name = g_strndup(*arg, strcspn(*arg, "="));
 
-        if (build_args_is_transparent(build->state->metadata.args, name))
+        n_inherited += build_args_is_inherited(build->state->metadata.args, name);
+        if (build_args_is_transparent(build->state->metadata.args, name) ||
+            build_args_is_inherited(build->state->metadata.args, name))
             continue;
         json_array_append_new(saved, json_string_lossy(*arg));
         n++;
     }
+    if (n_inherited == g_strv_length(args))
+        return json_deep_copy(cmd);
     count = g_strdup_printf("|%u", n);
     json_array_insert_new(saved, 0, json_string(count));
     json_array_extend(saved, (json_t *)cmd);
@@ -58,7 +65,7 @@ static json_t *host_config(const struct run_step *run)
     return host;
 }
 
-static json_t *create_body(const struct run_step *run)
+static json_t *create_body(const struct run_step *run, json_t *host)
 {
     json_t *body = run_config_canonical(run->build->state->metadata.config);
     json_t *env = json_object_get(body, "Env");
@@ -74,23 +81,36 @@ static json_t *create_body(const struct run_step *run)
     json_object_set_new(body, "Entrypoint", json_pack("[s]", ""));
     json_object_set_new(body, "Healthcheck", json_pack("{s:[s]}", "Test", "NONE"));
     json_object_set_new(body, "Image", json_string(build_parent_id(run->build)));
-    json_object_set_new(body, "HostConfig", host_config(run));
+    json_object_set(body, "HostConfig", host);
     return body;
+}
+
+static const char *script_name(const struct dockerfile_heredoc *heredoc)
+{
+    bool usable = !strchr(heredoc->name, '/') && !g_str_equal(heredoc->name, ".") && !g_str_equal(heredoc->name, "..");
+
+    return usable ? heredoc->name : "script";
 }
 
 static bool create(struct run_step *run, GError **error)
 {
-    g_autoptr(json_t) body = create_body(run);
+    g_autoptr(json_t) host = host_config(run);
+    g_autoptr(json_t) body = create_body(run, host);
     g_autoptr(json_t) created = NULL;
     struct build *build = run->build;
     char digits[13];
     json_t *warning;
     size_t i;
 
-    if (!container_create_step(build->builder->containers, body, &created, error))
+    if (!run_mounts_open(run->mounts, host, error) ||
+        (run->script && !run_mounts_add_script(run->mounts, script_name(run->script), run->script->content, host, error)) ||
+        !container_create_step(build->builder->containers, body, &created, error))
         return false;
     run->id = g_strdup(json_get_string(created, "Id", ""));
     g_ptr_array_add(build->containers, g_strdup(run->id));
+    if (run_mounts_env(run->mounts) &&
+        !container_set_secret_environment(build->builder->containers, run->id, run_mounts_env(run->mounts), error))
+        return false;
     json_array_foreach(json_get_array(created, "Warnings"), i, warning) if (json_is_string(warning))
         build_stream_text(&build->stream, " ---> [Warning] %s\n", json_string_value(warning));
     build_stream_text(&build->stream, " ---> Running in %s\n", short_id(run->id, digits));
@@ -213,6 +233,7 @@ static bool commit(struct run_step *run, GError **error)
         .parent = build->state->image ? build->state->image->id : NULL,
         .created_by = created_by,
         .clamp_mtime = -1,
+        .stubs = run_mounts_stubs(run->mounts),
         .intermediate = true,
     };
     struct image *image;
@@ -253,13 +274,13 @@ static bool run_step(struct run_step *run, GError **error)
     g_autoptr(json_t) no_entrypoint = json_null();
     bool hit;
 
-    if (!cache_probe(run->build, run->saved_cmd, no_entrypoint, &hit, error))
+    if (!cache_probe(run->build, run->key_cmd, no_entrypoint, &hit, error))
         return false;
     if (hit)
         return true;
     if (json_array_size(run->cmd) == 0)
         return error_set(error, TARE_ERROR_INVALID, "No command specified");
-    key = cache_key(run->build, run->saved_cmd, no_entrypoint);
+    key = cache_key(run->build, run->key_cmd, no_entrypoint);
     return run_uncached(run, error) && cache_store(run->build, parent, key, error);
 }
 
@@ -281,15 +302,27 @@ static bool check_entitlements(const struct run_step *run, GError **error)
     return true;
 }
 
+/* A here-document alone that begins with "#!" is a program: it is put into a file and that is run. */
+static const struct dockerfile_heredoc *find_script(const struct build_step *step)
+{
+    const struct dockerfile_heredoc *first = step->heredocs->len == 1 ? step->heredocs->pdata[0] : NULL;
+
+    if (!first || !step->args[0] || !g_str_has_prefix(first->content, "#!"))
+        return NULL;
+    return heredoc_find(step->heredocs, step->args[0]) ? first : NULL;
+}
+
 static json_t *step_words(const struct run_step *run)
 {
-    const struct build_step *step = run->step;
-    struct build_step plain = *step;
+    struct build_step plain = *run->step;
     char *script[] = { NULL, NULL };
     json_t *words;
 
-    if (step->heredocs->len > 0 && step->args[0]) {
-        script[0] = heredoc_script(step->args[0], step->heredocs);
+    if (run->script) {
+        script[0] = g_strconcat("/dev/pipes/", script_name(run->script), NULL);
+        plain.args = script;
+    } else if (plain.heredocs->len > 0 && plain.args[0]) {
+        script[0] = heredoc_script(plain.args[0], plain.heredocs);
         plain.args = script;
     }
     words = metadata_command_line(run->build->state->metadata.config, &plain);
@@ -297,21 +330,46 @@ static json_t *step_words(const struct run_step *run)
     return words;
 }
 
+/* What the history does not show and the result depends on. */
+static json_t *key_words(const struct run_step *run)
+{
+    g_autoptr(json_t) mounts = run_mounts_key(run->mounts);
+    json_t *key = json_deep_copy(run->saved_cmd);
+
+    for (char **arg = run->args; *arg; arg++) {
+        g_autofree char *name = g_strndup(*arg, strcspn(*arg, "="));
+
+        if (build_args_is_inherited(run->build->state->metadata.args, name))
+            json_array_append_new(mounts, json_string_lossy(*arg));
+    }
+    if (run->step->network)
+        json_array_append_new(mounts, json_string(run->step->network));
+    if (run->step->security)
+        json_array_append_new(mounts, json_string(run->step->security));
+    if (run->script)
+        json_array_append_new(mounts, json_string_lossy(run->script->content));
+    if (json_array_size(mounts) > 0)
+        json_array_append(key, mounts);
+    return key;
+}
+
 bool step_run(struct build *build, const struct build_step *step, GError **error)
 {
     struct run_step run = { .build = build, .step = step };
     bool good;
 
-    if (!check_entitlements(&run, error))
+    if (!check_entitlements(&run, error) || !run_mounts_new(build, step, &run.mounts, error))
         return false;
-    if (step->mounts)
-        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "RUN --mount is not supported yet by this engine");
+    run.script = find_script(step);
     run.cmd = step_words(&run);
     run.args = build_args_env(build->state->metadata.args, json_get_array(build->state->metadata.config, "Env"));
     run.saved_cmd = saved_command(build, run.args, run.cmd);
+    run.key_cmd = key_words(&run);
     good = run_step(&run, error);
+    run_mounts_free(run.mounts);
     json_decref(run.cmd);
     json_decref(run.saved_cmd);
+    json_decref(run.key_cmd);
     g_strfreev(run.args);
     g_free(run.id);
     return good;

@@ -2,10 +2,12 @@
 #include "container/container-internal.h"
 
 #include "base/identifier.h"
+#include "base/root_path.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Facts of the container's layers, and room for one more. g_free. */
@@ -20,6 +22,22 @@ static struct layer_info *own_layers(struct container *container, size_t *ret_n,
         }
     *ret_n = n;
     return layers;
+}
+
+/* A mount point that was made for a step is none of its work. By fd, inside the layer, and only what is empty. */
+static void remove_stubs(int upper, const char *const *stubs)
+{
+    for (; stubs && *stubs; stubs++) {
+        const char *name;
+        struct stat st;
+        g_autofd int parent = root_open_parent(upper, *stubs, &name);
+        if (parent < 0 || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            continue;
+        if (S_ISDIR(st.st_mode))
+            unlinkat(parent, name, AT_REMOVEDIR);
+        else if (S_ISREG(st.st_mode) && st.st_size == 0)
+            unlinkat(parent, name, 0);
+    }
 }
 
 static bool seal(struct container *container, const struct container_commit_options *options, const char *holder,
@@ -42,6 +60,7 @@ static bool seal(struct container *container, const struct container_commit_opti
     }
     if (upper < 0)
         return error_set_errno(error, errno, "open the layer of container %s", container->id);
+    remove_stubs(upper, options->stubs);
     return layer_store_seal(container->manager->layers, upper, &seal_options, ret, error);
 }
 

@@ -59,6 +59,7 @@ struct container {
     json_t *networking; /* the request's NetworkingConfig.EndpointsConfig; immutable */
     json_t *mounts;     /* mount points as inspect shows them, plus our own members; immutable */
     bool is_volatile;   /* its upper directory is never synced: --rm and build steps */
+    char **secret_env;  /* of a build's step: in no record, no inspect and no image; or NULL */
 
     GMutex operation;
 

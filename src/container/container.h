@@ -46,6 +46,9 @@ bool container_create(struct container_manager *manager, const char *name, const
                       unsigned api_version, json_t **ret, GError **error);
 /* The same for a builder's step: its upper directory is never synced to disk. */
 bool container_create_step(struct container_manager *manager, const json_t *body, json_t **ret, GError **error);
+/* "NAME=value" for such a container's process alone, before its start: kept in memory, in no record, inspect or image. */
+bool container_set_secret_environment(struct container_manager *manager, const char *container, const char *const *env,
+                                      GError **error);
 /* NOT_MODIFIED when it runs already. */
 bool container_start(struct container_manager *manager, const char *container, const char *detach_keys, GError **error);
 bool container_stop(struct container_manager *manager, const char *container, const char *signal, int timeout_s /* -1: default */,
@@ -119,10 +122,11 @@ bool container_export(struct container_manager *manager, const char *container, 
  * config by the caller. */
 struct container_commit_options {
     const char *reference, *comment, *author;
-    const json_t *config;   /* the API's Config for the new image, or NULL: the container's merged with the image's */
-    const char *parent;     /* image id, NULL: the container's image */
-    const char *created_by; /* history text; NULL: the container's command */
-    gint64 clamp_mtime;     /* -1: none */
+    const json_t *config;     /* the API's Config for the new image, or NULL: the container's merged with the image's */
+    const char *parent;       /* image id, NULL: the container's image */
+    const char *created_by;   /* history text; NULL: the container's command */
+    gint64 clamp_mtime;       /* -1: none */
+    const char *const *stubs; /* paths, deepest first, made for mounts alone: they go where they are empty; or NULL */
     bool pause;
     bool intermediate; /* of a build's step: see struct image_new_options */
 };

@@ -182,3 +182,15 @@ bool container_create_step(struct container_manager *manager, const json_t *body
 {
     return create(manager, NULL, body, true, ret, error);
 }
+
+bool container_set_secret_environment(struct container_manager *manager, const char *name, const char *const *env, GError **error)
+{
+    autocontainer container = container_find(manager, name, error);
+    if (!container)
+        return false;
+    g_mutex_lock(&container->lock);
+    g_strfreev(container->secret_env);
+    container->secret_env = g_strdupv((char **)env);
+    g_mutex_unlock(&container->lock);
+    return true;
+}

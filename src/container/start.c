@@ -77,13 +77,26 @@ static const char *apparmor_profile(const json_t *host_config)
     return loaded ? "docker-default" : NULL;
 }
 
+/* What a step may know and no record. */
+static void add_secret_environment(const struct start *start, json_t *config)
+{
+    json_t *env = json_get_array(config, "Env") ? json_copy(json_get_array(config, "Env")) : json_array();
+    for (char **variable = start->container->secret_env; *variable; variable++)
+        json_array_append_new(env, json_string_lossy(*variable));
+    json_object_set_new(config, "Env", env);
+}
+
 /* A container in another's network has its name too. New reference. */
 static json_t *config_for_spec(const struct start *start)
 {
     const json_t *config = start->container->config;
-    if (!start->shared_network)
+    if (!start->shared_network && !start->container->secret_env)
         return json_incref((json_t *)config);
     json_t *copy = json_copy((json_t *)config);
+    if (start->container->secret_env)
+        add_secret_environment(start, copy);
+    if (!start->shared_network)
+        return copy;
     g_autofree char *hostname = spec_hostname(start->shared_network->id, start->shared_network->config);
     json_object_set_new(copy, "Hostname", json_string(hostname));
     json_object_set_new(copy, "Domainname", json_string(json_get_string(start->shared_network->config, "Domainname", "")));

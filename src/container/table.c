@@ -43,6 +43,7 @@ void container_unref(struct container *container)
     execs_forget(container);
     g_ptr_array_unref(container->waiters);
     g_ptr_array_unref(container->attaches);
+    g_strfreev(container->secret_env);
     g_strfreev(container->diff_ids);
     g_free(container->name);
     g_free(container->image_id);

@@ -105,6 +105,7 @@ static void set_options(struct download *download)
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
+    curl_easy_setopt(easy, CURLOPT_FILETIME, 1L);
     curl_easy_setopt(easy, CURLOPT_MAXREDIRS, 10L);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S);
@@ -157,6 +158,13 @@ struct byte_source *download_source(struct download *download)
 const char *download_content_type(const struct download *download)
 {
     return download->content_type;
+}
+
+gint64 download_modified(const struct download *download)
+{
+    curl_off_t seconds = -1;
+    curl_easy_getinfo(download->easy, CURLINFO_FILETIME_T, &seconds);
+    return seconds > 0 ? (gint64)seconds : 0;
 }
 
 void download_free(struct download *download)

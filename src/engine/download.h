@@ -16,4 +16,6 @@ bool download_open(const char *url, download_progress_func progress, void *user,
 struct byte_source *download_source(struct download *download);
 /* The answer's media type, or "". */
 const char *download_content_type(const struct download *download);
+/* Last-Modified in seconds, or 0. */
+gint64 download_modified(const struct download *download);
 void download_free(struct download *download);

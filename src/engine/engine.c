@@ -1,5 +1,6 @@
 /* Opening and closing of everything an engine has, in order. */
 #include "engine/engine.h"
+#include "engine/download.h"
 
 #include "base/fd.h"
 #include "base/file.h"
@@ -258,8 +259,8 @@ static bool take_pull_message(void *user, const json_t *message, GError **error)
 }
 
 /* A build's FROM. */
-static bool pull_base(void *user, const char *name, const struct build_request *request, const struct build_output *output,
-                      struct cancel *cancel, GError **error)
+static bool pull_base(void *user, const char *name, const char *platform, const struct build_request *request,
+                      const struct build_output *output, struct cancel *cancel, GError **error)
 {
     struct engine *engine = user;
     struct reference reference = { 0 };
@@ -270,7 +271,7 @@ static bool pull_base(void *user, const char *name, const struct build_request *
     reference_clear(&reference);
     const struct registry_pull_options options = {
         .reference = name,
-        .platform = request->platform,
+        .platform = platform,
         .auth = &auth,
         .cancel = cancel,
         .message = take_pull_message,
@@ -278,6 +279,18 @@ static bool pull_base(void *user, const char *name, const struct build_request *
     };
     bool ok = registry_pull(engine->registry, &options, error);
     registry_auth_clear(&auth);
+    return ok;
+}
+
+static bool download_for_build(void *user, const char *url, struct byte_sink *sink, gint64 *ret_modified, struct cancel *cancel,
+                               GError **error)
+{
+    struct download *download = NULL;
+    if (!download_open(url, NULL, NULL, cancel, &download, error))
+        return false;
+    bool ok = stream_copy(download_source(download), sink, NULL, error);
+    *ret_modified = download_modified(download);
+    download_free(download);
     return ok;
 }
 
@@ -290,7 +303,8 @@ static bool open_builder(struct engine *engine, GError **error)
                                              .containers = engine->containers,
                                              .pull = pull_base,
                                              .pull_user = engine,
-                                             .directory = directory };
+                                             .directory = directory,
+                                             .download = download_for_build };
     return builder_open(&options, &engine->builder, error);
 }
 

@@ -512,6 +512,7 @@ cli_handler cmd_context_update;
 cli_handler cmd_context_use;
 cli_handler cmd_image_build;
 cli_handler cmd_image_history;
+cli_handler cmd_image_verify;
 cli_handler cmd_image_import;
 cli_handler cmd_image_inspect;
 cli_handler cmd_image_load;

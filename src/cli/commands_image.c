@@ -199,6 +199,11 @@ const struct cli_command cli_image_commands[] = {
       .max = 2,
       .stop_at_argument = true,
       .run = cmd_image_tag },
+    { .spellings = "image verify",
+      .arguments = "[IMAGE...]",
+      .summary = "Recompute the digests of all layers of images (all images by default), and make their indexes again",
+      .max = CLI_ANY,
+      .run = cmd_image_verify },
     { 0 }
 };
 /* clang-format on */

@@ -183,3 +183,21 @@ int cmd_image_save(struct cli *cli, const struct options *options, GError **erro
     g_autoptr(response_t) response = api_call(cli, &call, error);
     return response && save_answer(response, output, error) ? 0 : 1;
 }
+
+/* Every layer, and what became of it; a damaged one makes it fail. */
+int cmd_image_verify(struct cli *cli, const struct options *options, GError **error)
+{
+    static const char *const all[] = { NULL };
+    const char *const *names = options->n_args > 0 ? (const char *const *)options->args : all;
+    g_autoptr(GString) problems = g_string_new(NULL);
+    do {
+        g_autofree char *path = *names ? api_path("images", *names, "/verify") : g_strdup("/images/verify");
+        g_autoptr(GError) problem = NULL;
+        struct call call = { .method = "POST", .path = path };
+        struct progress_options output = { .fd = STDOUT_FILENO };
+        g_autoptr(response_t) response = api_call(cli, &call, &problem);
+        if (!response || !progress_show(response, &output, NULL, &problem))
+            errors_add(problems, &problem);
+    } while (*names && *++names);
+    return errors_finish(problems, error);
+}

@@ -104,7 +104,7 @@ struct container_manager {
     GMutex seccomp_lock;
     GHashTable *seccomp; /* digest of the policy → fd + 1 of its compiled filter */
 
-    bool cgroup_v2;
+    bool cgroup_v2, verify_images;
     json_t *network_ids; /* name → id */
     struct monitor *monitor;
     GThread *starter; /* applies restart policies after a boot */

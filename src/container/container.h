@@ -31,6 +31,7 @@ struct container_manager_options {
     json_t *default_ulimits;                 /* or NULL */
     const char *default_shm_size;            /* or NULL: 64m */
     json_t *log_config;                      /* {"Type","Config"} of the engine, or NULL: json-file */
+    bool verify_images;                      /* before each start */
     unsigned n_spares;                       /* shims kept in waiting, so that a start need not wait for one */
 };
 

@@ -135,6 +135,7 @@ bool container_manager_open(const struct container_manager_options *options, str
         container_manager_close(manager);
         return false;
     }
+    manager->verify_images = options->verify_images;
     spares_open(manager, options->n_spares);
     image_store_set_user_check(manager->images, container_image_users, manager);
     *ret = manager;

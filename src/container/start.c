@@ -21,6 +21,34 @@
 
 /* ---- layers ---- */
 
+/* The engine's --verify-images, or --security-opt verify=image. */
+static bool wants_verification(struct start *start)
+{
+    g_autoptr(json_t) host_config = container_get_host_config(start->container);
+    size_t i;
+    json_t *value;
+    json_array_foreach(json_get_array(host_config, "SecurityOpt"), i, value)
+    {
+        const char *text = json_string_value(value);
+        if (strcmp(text, "verify=image") == 0 || strcmp(text, "verify:image") == 0)
+            return true;
+    }
+    return start->manager->verify_images;
+}
+
+static bool verify_layers(struct start *start, GError **error)
+{
+    if (!wants_verification(start))
+        return true;
+    for (char **diff_id = start->container->diff_ids; *diff_id; diff_id++)
+        if (!layer_store_verify(start->manager->layers, *diff_id, NULL, error)) {
+            g_prefix_error(error, "verification of image %s failed: ",
+                           json_get_string(start->container->config, "Image", start->container->image_id));
+            return false;
+        }
+    return true;
+}
+
 static bool take_layers(struct start *start, GError **error)
 {
     return layer_stack_acquire(start->manager->layers, (const char *const *)start->container->diff_ids, &start->stack, error) &&
@@ -445,6 +473,7 @@ static const struct phase {
     void (*undo)(struct start *start);
     bool is_runtime; /* its errors are the OCI runtime's, and are worded as such */
 } phases[] = {
+    { "verification", verify_layers, NULL, false },
     { "layers", take_layers, drop_layers, false },
     { "mounts", take_mounts, NULL, false },
     { "namespaces", start_join_namespaces, NULL, false },

@@ -261,12 +261,14 @@ static bool validate_security(const json_t *host_config, GError **error)
         size_t length = strcspn(text, "=:");
         if (!text[length])
             return INVALID("invalid --security-opt 1: \"%s\"", text);
-        static const char *const known[] = { "label",       "apparmor",        "seccomp", "no-new-privileges",
-                                             "systempaths", "writable-cgroups" };
+        static const char *const known[] = { "label",       "apparmor",         "seccomp", "no-new-privileges",
+                                             "systempaths", "writable-cgroups", "verify" };
         bool found = false;
         for (size_t k = 0; k < G_N_ELEMENTS(known); k++)
             found = found || (strlen(known[k]) == length && !strncmp(text, known[k], length));
         if (!found)
+            return INVALID("invalid --security-opt 2: \"%s\"", text);
+        if (g_str_has_prefix(text, "verify") && strcmp(text + length + 1, "image") != 0)
             return INVALID("invalid --security-opt 2: \"%s\"", text);
         bool ignored;
         if (g_str_has_prefix(text, "no-new-privileges") && !parse_bool(text + length + 1, &ignored))

@@ -227,6 +227,7 @@ static bool open_containers(struct engine *engine, GError **error)
         .default_ulimits = limits,
         .default_shm_size = options->default_shm_size,
         .log_config = log,
+        .verify_images = engine->options->verify_images,
         .n_spares = SPARE_SHIMS,
     };
     return container_manager_open(&containers, &engine->containers, error);

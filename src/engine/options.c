@@ -94,6 +94,8 @@ static const struct option table[] = {
     { "tlskey", 0, "tlskey", KIND_TEXT, FIELD(tls_key), "string", "Path of the TLS key file" },
     { "tlsverify", 0, "tlsverify", KIND_BOOL, FIELD(tls_verify), NULL, "Use TLS and verify the remote" },
     { "validate", 0, NULL, KIND_BOOL, FIELD(validate), NULL, "Check the configuration and exit" },
+    { "verify-images", 0, "verify-images", KIND_BOOL, FIELD(verify_images), NULL,
+      "Recompute the digests of an image's layers before each start of a container" },
     { "version", 'v', NULL, KIND_BOOL, FIELD(version), NULL, "Print version information and quit" },
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(table) <= 64);

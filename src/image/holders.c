@@ -146,12 +146,31 @@ static bool delete_holders(struct image_store *store, const char *const *holders
         return false;
     bool ok = true;
     for (; ok && *holders; holders++)
-        ok = database_get_strings(store->database, held, error, "SELECT diff_id FROM layer_hold WHERE holder = ?", "s", *holders) &&
+        ok = database_get_strings(store->database, held, error, "SELECT diff_id FROM layer_hold WHERE holder = ?", "s",
+                                  *holders) &&
              database_run(store->database, error, "DELETE FROM layer_hold WHERE holder = ?", "s", *holders);
     if (ok)
         return database_commit(store->database, error);
     database_rollback(store->database);
     return false;
+}
+
+/* Fix-ups that belong to no image's chain. A holder's chain is not known here, so they wait for the last one. Lock held. */
+static bool sweep_fixups(struct image_store *store, GError **error)
+{
+    gint64 holders, known;
+    if (!database_get_int(store->database, 0, &holders, error, "SELECT count(*) FROM layer_hold", NULL))
+        return false;
+    if (holders > 0)
+        return true;
+    store->fixups_wait = false;
+    g_auto(GStrv) fixups = layer_store_list_fixups(store->layers, error);
+    for (char **chain_id = fixups; chain_id && *chain_id; chain_id++)
+        if (!database_get_int(store->database, 0, &known, error, "SELECT count(*) FROM image_layer WHERE chain_id = ?", "s",
+                              *chain_id) ||
+            (!known && !layer_store_remove_fixups(store->layers, *chain_id, error)))
+            return false;
+    return fixups != NULL;
 }
 
 static bool release(struct image_store *store, const char *const *holders, GError **error)
@@ -162,7 +181,7 @@ static bool release(struct image_store *store, const char *const *holders, GErro
         return false;
     for (guint i = 0; i < held->len; i++)
         g_hash_table_add(candidates, held->pdata[i]);
-    return store_collect_layers(store, candidates, error);
+    return store_collect_layers(store, candidates, error) && (!store->fixups_wait || sweep_fixups(store, error));
 }
 
 bool image_store_release_holders(struct image_store *store, const char *const *holders, GError **error)
@@ -217,7 +236,8 @@ bool image_store_sweep_holders(struct image_store *store, bool (*keep)(void *use
                                GError **error)
 {
     g_mutex_lock(&store->lock);
-    bool ok = release_strangers(store, keep, user, error) && remove_unknown_files(store, error);
+    bool ok = release_strangers(store, keep, user, error) && remove_unknown_files(store, error) && sweep_fixups(store, error);
+    store->fixups_wait = true; /* what was left for holders' sake */
     g_mutex_unlock(&store->lock);
     return ok;
 }

@@ -9,6 +9,7 @@ struct image_store {
     const struct event_sink *events;
     image_user_check user_check;
     void *user_check_data;
+    bool fixups_wait; /* some could not be removed while layers were held; under the lock */
     GMutex lock; /* registration, removal and holding of layers exclude each other: a layer is never removed between the look and
                     the record */
 };

@@ -124,6 +124,16 @@ bool image_store_usage(struct image_store *store, bool with_disk, struct image_u
 bool image_store_history(struct image_store *store, const char *name, json_t **ret, GError **error);
 bool image_store_prune(struct image_store *store, bool dangling_only, const json_t *filters, json_t **ret, GError **error);
 
+/* tare image verify: of one image, or of all (name NULL): recomputes the digest of the config and of each layer, makes the
+ * indexes again, and reports layer by layer. A damaged one makes it fail in the end, with all of them named; a layer that heals
+ * is told. */
+struct image_verify_options {
+    struct cancel *cancel;
+    bool (*report)(void *user, const char *id, const char *status, GError **error);
+    void *user;
+};
+bool image_store_verify(struct image_store *store, const char *name, const struct image_verify_options *options, GError **error);
+
 /* docker import: a root file system becomes an image. changes: Dockerfile instructions, already applied to run_config by the
  * caller. */
 struct image_import_options {

@@ -207,6 +207,7 @@ static bool remove_fixups(struct removal *removal, GError **error)
     gint64 holders;
     if (!database_get_int(removal->store->database, 0, &holders, error, "SELECT count(*) FROM layer_hold", NULL))
         return false;
+    removal->store->fixups_wait |= holders > 0;
     for (guint i = 0; holders == 0 && i < removal->fixups->len; i++)
         if (!layer_store_remove_fixups(removal->store->layers, removal->fixups->pdata[i], error))
             return false;

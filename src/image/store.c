@@ -304,7 +304,9 @@ static bool check_layers(struct image_store *store, const struct image_new_optio
     if (options->n_layers > 127)
         return error_set(error, TARE_ERROR_INVALID, "max depth exceeded");
     for (size_t i = 0; i < options->n_layers; i++)
-        if (!layer_store_has(store->layers, options->layers[i].diff_id))
+        if (layer_store_is_damaged(store->layers, options->layers[i].diff_id))
+            return error_set(error, TARE_ERROR_CONFLICT, "layer %s is damaged", options->layers[i].diff_id);
+        else if (!layer_store_has(store->layers, options->layers[i].diff_id))
             return error_set(error, TARE_ERROR_INTERNAL, "layer %s is not in the store", options->layers[i].diff_id);
     return true;
 }
@@ -330,9 +332,11 @@ static bool put_references(struct image_store *store, const char *id, const char
 }
 
 static bool register_image(struct image_store *store, const char *id, const char *text, const json_t *config,
-                           const struct image_new_options *options, const char *const *diff_ids, GError **error)
+                           const struct image_new_options *options, const char *const *diff_ids, bool has_fixup, GError **error)
 {
-    if (!check_layers(store, options, error) || !layer_chain_prepare(store->layers, diff_ids, error) ||
+    if (!check_layers(store, options, error) ||
+        (has_fixup && !layer_chain_has_fixup(store->layers, diff_ids) &&
+         !layer_chain_prepare(store->layers, diff_ids, error)) || /* the removal of an equal chain took it */
         !database_begin(store->database, !options->intermediate, error))
         return false;
     bool tagged = options->references && options->references[0];
@@ -354,8 +358,12 @@ bool image_store_add(struct image_store *store, const struct image_new_options *
     g_autofree const char **diff_ids = g_new0(const char *, options->n_layers + 1);
     for (size_t i = 0; i < options->n_layers; i++)
         diff_ids[i] = options->layers[i].diff_id;
+    /* Not under the lock: long chains that depend on one another take their time. The caller holds the layers. */
+    if (!check_layers(store, options, error) || !layer_chain_prepare(store->layers, diff_ids, error))
+        return false;
+    bool has_fixup = layer_chain_has_fixup(store->layers, diff_ids);
     g_mutex_lock(&store->lock);
-    bool ok = register_image(store, id, text, config, options, diff_ids, error);
+    bool ok = register_image(store, id, text, config, options, diff_ids, has_fixup, error);
     g_mutex_unlock(&store->lock);
     if (!ok)
         return false;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -75,6 +76,11 @@ static bool chain_add(struct layer_store *store, struct chain *chain, const char
 
 /* ---- building ---- */
 
+static char *fixup_key(const char *chain_id)
+{
+    return g_strconcat("fix-", digest_hex(chain_id), NULL);
+}
+
 static bool check_fixup(int index, const char *chain_id, GError **error)
 {
     g_autoptr(erofs_reader) reader = NULL;
@@ -108,33 +114,92 @@ static int open_fixups(struct layer_store *store, GError **error)
     return dir_make_path(store->fixups, 0700, error);
 }
 
+static bool chain_open(struct layer_store *store, const char *const *diff_ids, struct chain *ret, char chain_id[DIGEST_ROOM],
+                       GError **error)
+{
+    chain_id[0] = '\0';
+    *ret = (struct chain){ .layers = g_array_new(FALSE, FALSE, sizeof(struct fixup_layer)) };
+    for (; diff_ids && *diff_ids; diff_ids++) {
+        if (!layer_check_diff_id(*diff_ids, error) || !chain_add(store, ret, *diff_ids, error))
+            return false;
+        extend_chain_id(chain_id, *diff_ids);
+    }
+    return true;
+}
+
+/* Of the whole chain alone: what its beginnings mean is asked when an image is registered that ends there. A single layer has
+ * nothing below it, but a hard link to nowhere is found here too. */
 bool layer_chain_prepare(struct layer_store *store, const char *const *diff_ids, GError **error)
 {
-    char chain_id[DIGEST_ROOM] = "";
-    struct chain chain = { .layers = g_array_new(FALSE, FALSE, sizeof(struct fixup_layer)) };
+    char chain_id[DIGEST_ROOM], name[LAYER_NAME_ROOM];
+    struct chain chain;
     g_autofd int directory = open_fixups(store, error);
-    bool ok = directory >= 0;
-    for (; ok && diff_ids && *diff_ids; diff_ids++) {
-        ok = layer_check_diff_id(*diff_ids, error) && chain_add(store, &chain, *diff_ids, error);
-        if (!ok)
-            break;
-        extend_chain_id(chain_id, *diff_ids);
-        char name[LAYER_NAME_ROOM];
+    bool ok = chain_open(store, diff_ids, &chain, chain_id, error) && directory >= 0;
+    if (ok && chain.has_facts) {
         layer_file_name(chain_id, LAYER_FILE_INDEX, name);
-        /* A single layer has nothing below it, but a hard link to nowhere is found here too. */
-        if (chain.has_facts && faccessat(directory, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
-            ok = build_fixup(directory, &chain, chain_id, name, error);
+        ok = faccessat(directory, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || build_fixup(directory, &chain, chain_id, name, error);
     }
     chain_clear(&chain);
     return ok;
 }
 
-/* ---- using ---- */
-
-static char *fixup_key(const char *chain_id)
+bool layer_chain_has_fixup(struct layer_store *store, const char *const *diff_ids)
 {
-    return g_strconcat("fix-", digest_hex(chain_id), NULL);
+    char chain_id[DIGEST_ROOM], name[LAYER_NAME_ROOM];
+    layer_chain_id(diff_ids, chain_id);
+    if (!*chain_id)
+        return false;
+    layer_file_name(chain_id, LAYER_FILE_INDEX, name);
+    g_autofree char *path = g_build_filename(store->fixups, name, NULL);
+    return access(path, F_OK) == 0;
 }
+
+static bool same_file(int directory, const char *one, const char *other)
+{
+    char digests[2][DIGEST_ROOM];
+    const char *const names[] = { one, other };
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofd int fd = openat(directory, names[i], O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0 || !digest_of_fd(fd, digests[i], NULL))
+            return false;
+    }
+    return strcmp(digests[0], digests[1]) == 0;
+}
+
+/* Makes the fix-up anew beside the old one. */
+static bool compare_fixup(struct layer_store *store, int directory, const struct chain *chain, const char *chain_id,
+                          bool *ret_remade, GError **error)
+{
+    /* One that is left behind by a death counts as a temporary, and is swept. */
+    char name[LAYER_NAME_ROOM];
+    layer_file_name(chain_id, LAYER_FILE_INDEX, name);
+    g_autofree char *again = g_strconcat(FILE_TEMPORARY_PREFIX, name, NULL), *key = fixup_key(chain_id);
+    if (!build_fixup(directory, chain, chain_id, again, error))
+        return false;
+    bool needed = faccessat(directory, again, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    bool there = faccessat(directory, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    *ret_remade = needed != there || (needed && !same_file(directory, name, again));
+    bool ok = !*ret_remade || (layer_mounts_forget(store, key, error) &&
+                               ((needed ? renameat(directory, again, directory, name) : unlinkat(directory, name, 0)) == 0 ||
+                                error_set_errno(error, errno, "replace fix-up of chain %s", chain_id)));
+    unlinkat(directory, again, 0);
+    return ok;
+}
+
+bool layer_chain_verify(struct layer_store *store, const char *const *diff_ids, bool *ret_remade, GError **error)
+{
+    char chain_id[DIGEST_ROOM];
+    struct chain chain;
+    *ret_remade = false;
+    g_autofd int directory = open_fixups(store, error);
+    bool ok = chain_open(store, diff_ids, &chain, chain_id, error) && directory >= 0;
+    if (ok && chain.has_facts)
+        ok = compare_fixup(store, directory, &chain, chain_id, ret_remade, error);
+    chain_clear(&chain);
+    return ok;
+}
+
+/* ---- using ---- */
 
 bool layer_fixup_source(struct layer_store *store, const char *const *diff_ids, char **ret_key, struct mount_source *ret,
                         bool *ret_found, GError **error)

@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+/* How often layers may be searched for one chain: beyond it the layers were made to keep us busy. */
+#define MAX_LOOKS 8000000
+
 struct stacked {
     const struct fixup_layer *layer;
     struct erofs_reader *reader;
@@ -21,6 +24,8 @@ struct fixup {
     size_t n, base; /* layers below base do not show: an opaque root is above them */
     GArray *borrowed;
     struct erofs_tree tree;
+    GHashTable *taken; /* paths of directories that were looked at: many layers imply the same ones */
+    guint64 looks;
     GHashTable *inodes; /* of borrowed files: "layer:nid" → inode of the tree */
 };
 
@@ -42,10 +47,16 @@ static bool is_whiteout(const struct erofs_file *file)
 
 /* HIDDEN: the layer covers what those below have at the path. *ret_cut: it has the path, but shows nothing of those below there.
  */
-static enum finding look(const struct stacked *in, const char *path, struct erofs_file *ret, bool *ret_cut, GError **error)
+static enum finding look(struct fixup *fixup, size_t layer, const char *path, struct erofs_file *ret, bool *ret_cut,
+                         GError **error)
 {
+    const struct stacked *in = &fixup->stack[layer];
     struct erofs_file at;
     bool opaque = false;
+    if (++fixup->looks > MAX_LOOKS) {
+        error_set(error, TARE_ERROR_INVALID, "the layers depend on too many files of one another");
+        return FAILED;
+    }
     if (!erofs_reader_root(in->reader, &at, error))
         return FAILED;
     while (*path) {
@@ -75,13 +86,13 @@ struct resolved {
     struct erofs_file file;
 };
 
-static bool resolve_directory(const struct fixup *fixup, const char *path, struct resolved *ret, GError **error)
+static bool resolve_directory(struct fixup *fixup, const char *path, struct resolved *ret, GError **error)
 {
     *ret = (struct resolved){ 0 };
     for (size_t i = fixup->n; i-- > fixup->base;) {
         struct erofs_file file;
         bool cut;
-        enum finding finding = look(&fixup->stack[i], path, &file, &cut, error);
+        enum finding finding = look(fixup, i, path, &file, &cut, error);
         if (finding == FAILED)
             return false;
         if (finding == ABSENT)
@@ -98,7 +109,7 @@ static bool resolve_directory(const struct fixup *fixup, const char *path, struc
 }
 
 /* ---- borrowed files ---- */
-static bool link_shows(const struct fixup *fixup, const char *path, size_t above, bool *ret, GError **error)
+static bool link_shows(struct fixup *fixup, const char *path, size_t above, bool *ret, GError **error)
 {
     *ret = false;
     for (size_t i = fixup->n; i-- > above + 1;) {
@@ -106,7 +117,7 @@ static bool link_shows(const struct fixup *fixup, const char *path, size_t above
         bool cut;
         if (fixup->stack[i].links && g_hash_table_contains(fixup->stack[i].links, path))
             return true;
-        enum finding finding = look(&fixup->stack[i], path, &file, &cut, error);
+        enum finding finding = look(fixup, i, path, &file, &cut, error);
         if (finding != ABSENT)
             return finding != FAILED;
     }
@@ -143,7 +154,7 @@ static bool take_link(struct fixup *fixup, size_t layer, const char *path, const
             wanted = further;
             continue;
         }
-        enum finding finding = look(below, wanted, &file, &cut, error);
+        enum finding finding = look(fixup, i, wanted, &file, &cut, error);
         if (finding == ABSENT)
             continue;
         if (finding == FAILED)
@@ -326,6 +337,8 @@ static bool is_plain(const struct erofs_file *file)
 static bool take_directory(struct fixup *fixup, const char *path, bool *needed, GError **error)
 {
     struct resolved resolved;
+    if (!g_hash_table_add(fixup->taken, g_strdup(path)))
+        return true;
     if (!resolve_directory(fixup, path, &resolved, error))
         return false;
     if (!resolved.differs || is_plain(&resolved.file))
@@ -427,6 +440,7 @@ bool fixup_build(const struct fixup_layer *layers, size_t n_layers, const char *
     struct erofs_stats stats;
     fixup.borrowed = g_array_new(FALSE, FALSE, sizeof(struct borrowed));
     g_array_set_clear_func(fixup.borrowed, clear_borrowed);
+    fixup.taken = g_hash_table_new_full(keyed_hash_text, g_str_equal, g_free, NULL);
     fixup.inodes = g_hash_table_new_full(keyed_hash_text, g_str_equal, g_free, NULL);
     erofs_tree_init(&fixup.tree, 0);
     bool ok = open_stack(&fixup, layers, error) && build_tree(&fixup, &needed, error) &&
@@ -436,6 +450,7 @@ bool fixup_build(const struct fixup_layer *layers, size_t n_layers, const char *
         g_clear_pointer(&fixup.stack[i].links, g_hash_table_unref);
     }
     erofs_tree_clear(&fixup.tree);
+    g_hash_table_unref(fixup.taken);
     g_hash_table_unref(fixup.inodes);
     g_array_unref(fixup.borrowed);
     g_free(fixup.stack);

@@ -26,8 +26,8 @@ struct layer_store {
 
 /* ---- store.c: file names ---- */
 #define LAYER_NAME_ROOM 80
-enum layer_file { LAYER_FILE_TAR, LAYER_FILE_INDEX, LAYER_FILE_FACTS };
-/* "<hex>.tar", ".erofs", ".facts"; the diff id is valid. */
+enum layer_file { LAYER_FILE_TAR, LAYER_FILE_INDEX, LAYER_FILE_FACTS, LAYER_FILE_DAMAGED /* empty: a mark */ };
+/* "<hex>.tar", ".erofs", ".facts", ".damaged"; the diff id is valid. */
 void layer_file_name(const char *diff_id, enum layer_file kind, char ret[LAYER_NAME_ROOM]);
 /* TARE_ERROR_INVALID for what is no digest: nothing else may become a path. */
 bool layer_check_diff_id(const char *diff_id, GError **error);

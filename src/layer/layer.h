@@ -39,7 +39,8 @@ struct layer_info {
     char diff_id[72];
     guint64 tar_bytes;
     guint64 index_bytes;
-    guint64 content_bytes; /* the sum of its files' sizes, hard links once, links by their text: what Docker calls a layer's size */
+    guint64
+        content_bytes; /* the sum of its files' sizes, hard links once, links by their text: what Docker calls a layer's size */
     char index_digest[72];
 };
 
@@ -121,8 +122,11 @@ bool layer_store_seal(struct layer_store *store, int upper_fd, const struct laye
                       GError **error);
 
 /* ---- chains: layers in order, lowest first ---- */
-/* Makes the fix-up index of each prefix of the chain that needs one; call when an image is registered, before it is visible. */
+/* Makes the chain's fix-up index where it needs one; call when an image is registered, before it is visible. */
 bool layer_chain_prepare(struct layer_store *store, const char *const *diff_ids, GError **error);
+bool layer_chain_has_fixup(struct layer_store *store, const char *const *diff_ids);
+/* Makes the fix-up index again; *ret_remade: the one that was there was another one. */
+bool layer_chain_verify(struct layer_store *store, const char *const *diff_ids, bool *ret_remade, GError **error);
 /* The OCI chain id of the whole chain; "" for an empty one. */
 void layer_chain_id(const char *const *diff_ids, char ret[72]);
 
@@ -160,15 +164,19 @@ bool layer_store_has(struct layer_store *store, const char *diff_id);
 bool layer_store_info(struct layer_store *store, const char *diff_id, struct layer_info *ret, GError **error);
 /* The tar, read-only, position 0, for save and push. */
 int layer_store_open_tar(struct layer_store *store, const char *diff_id, GError **error);
-/* Hashes the tar again and checks the index, which is made anew where it is damaged or missing; a bad tar is an error of code
- * INVALID. */
-bool layer_store_verify(struct layer_store *store, const char *diff_id, GError **error);
+/* Hashes the tar again and makes the index again from it. One that differs is replaced: *ret_remade, which may be NULL. A bad tar
+ * is an error of code INVALID; the layer is then marked as damaged, layer_store_has denies it, and the next ingest of it heals
+ * it. */
+bool layer_store_verify(struct layer_store *store, const char *diff_id, bool *ret_remade, GError **error);
+bool layer_store_is_damaged(struct layer_store *store, const char *diff_id);
 /* fdatasync of tar and index; after it the layer may be marked durable. */
 bool layer_store_make_durable(struct layer_store *store, const char *diff_id, GError **error);
 /* Closes cached mounts, unlinks both files; absent is success. The caller knows that nothing refers to it. */
 bool layer_store_remove(struct layer_store *store, const char *diff_id, GError **error);
 /* Removes what no chain of these uses: fix-ups whose chain id is not in the set. */
 bool layer_store_remove_fixups(struct layer_store *store, const char *chain_id, GError **error);
+/* Chain ids of all fix-ups, as the function above takes them; NULL-terminated, g_strfreev. */
+char **layer_store_list_fixups(struct layer_store *store, GError **error);
 /* All diff ids whose tar is present, with or without its index, NULL-terminated, sorted; g_strfreev. */
 char **layer_store_list(struct layer_store *store, GError **error);
 /* What all its files take on the disk, those of the indexes included. */

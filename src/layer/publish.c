@@ -156,14 +156,30 @@ static bool rename_into_place(struct layer_store *store, char **temporary, const
     return true;
 }
 
-/* The tar last: with it the layer is there. */
+static void mark_damaged(struct layer_store *store, const char *diff_id, bool is_damaged)
+{
+    char name[LAYER_NAME_ROOM];
+    layer_file_name(diff_id, LAYER_FILE_DAMAGED, name);
+    if (is_damaged)
+        fd_close(openat(store->fd, name, O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600));
+    else
+        unlinkat(store->fd, name, 0);
+}
+
+/* The tar last: with it the layer is there. One that is known to be damaged gives way. */
 static bool publish_files(struct pending *pending, struct intake *intake, const char *diff_id, GError **error)
 {
     struct layer_store *store = pending->store;
     char tar[LAYER_NAME_ROOM];
     layer_file_name(diff_id, LAYER_FILE_TAR, tar);
-    return rename_into_place(store, &pending->sidecar_name, diff_id, LAYER_FILE_FACTS, error) &&
-           rename_into_place(store, &pending->index_name, diff_id, LAYER_FILE_INDEX, error) && intake_publish(intake, tar, error);
+    bool heals = layer_store_is_damaged(store, diff_id);
+    if ((heals && !layer_mounts_forget(store, digest_hex(diff_id), error)) ||
+        !rename_into_place(store, &pending->sidecar_name, diff_id, LAYER_FILE_FACTS, error) ||
+        !rename_into_place(store, &pending->index_name, diff_id, LAYER_FILE_INDEX, error) || !intake_publish(intake, tar, error))
+        return false;
+    if (heals)
+        mark_damaged(store, diff_id, false);
+    return true;
 }
 
 /* Two that bring the same layer at the same time do so one after the other, and the second drops its own. *ret_gone: the layer
@@ -222,7 +238,7 @@ bool layer_store_info(struct layer_store *store, const char *diff_id, struct lay
     return true;
 }
 
-static bool verify_tar(int tar, const char *diff_id, GError **error)
+static bool check_tar(int tar, const char *diff_id, GError **error)
 {
     char digest[DIGEST_ROOM];
     if (!digest_of_fd(tar, digest, error))
@@ -230,43 +246,54 @@ static bool verify_tar(int tar, const char *diff_id, GError **error)
     return strcmp(digest, diff_id) == 0 || error_set(error, TARE_ERROR_INVALID, "its content has the digest %s", digest);
 }
 
-static bool check_stored_index(struct layer_store *store, const char *diff_id, guint64 tar_bytes, GError **error)
+static bool same_content(struct layer_store *store, const char *name, const char *diff_id, enum layer_file kind)
 {
-    guint64 content_bytes;
-    struct layer_facts *facts = NULL;
-    g_autofd int index = layer_open_file(store, diff_id, LAYER_FILE_INDEX, error);
-    bool ok = index >= 0 && check_index(index, diff_id, tar_bytes, error) &&
-              layer_read_sidecar(store, diff_id, &content_bytes, &facts, error);
-    layer_facts_free(facts);
-    return ok;
+    char digests[2][DIGEST_ROOM];
+    g_autofd int old = layer_open_file(store, diff_id, kind, NULL);
+    g_autofd int made = openat(store->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    return old >= 0 && made >= 0 && digest_of_fd(old, digests[0], NULL) && digest_of_fd(made, digests[1], NULL) &&
+           strcmp(digests[0], digests[1]) == 0;
 }
 
 /* The tar is whole, so all else can be made again. */
-static bool rebuild_index(struct layer_store *store, const char *diff_id, GError **error)
+static bool derive_index(struct layer_store *store, const char *diff_id, bool *ret_remade, GError **error)
 {
     struct pending pending = { .store = store, .index = -1, .facts = -1 };
     char tar[LAYER_NAME_ROOM];
     layer_file_name(diff_id, LAYER_FILE_TAR, tar);
-    bool ok = make_index(&pending, tar, diff_id, NULL, error) && layer_mounts_forget(store, digest_hex(diff_id), error);
-    g_mutex_lock(&store->publish);
-    ok = ok && rename_into_place(store, &pending.sidecar_name, diff_id, LAYER_FILE_FACTS, error) &&
-         rename_into_place(store, &pending.index_name, diff_id, LAYER_FILE_INDEX, error);
-    g_mutex_unlock(&store->publish);
+    bool ok = make_index(&pending, tar, diff_id, NULL, error);
+    *ret_remade = ok && !(same_content(store, pending.index_name, diff_id, LAYER_FILE_INDEX) &&
+                          same_content(store, pending.sidecar_name, diff_id, LAYER_FILE_FACTS));
+    if (*ret_remade) {
+        ok = layer_mounts_forget(store, digest_hex(diff_id), error);
+        g_mutex_lock(&store->publish);
+        ok = ok && rename_into_place(store, &pending.sidecar_name, diff_id, LAYER_FILE_FACTS, error) &&
+             rename_into_place(store, &pending.index_name, diff_id, LAYER_FILE_INDEX, error);
+        g_mutex_unlock(&store->publish);
+    }
     pending_clear(&pending);
     return ok;
 }
 
-bool layer_store_verify(struct layer_store *store, const char *diff_id, GError **error)
+bool layer_store_verify(struct layer_store *store, const char *diff_id, bool *ret_remade, GError **error)
 {
-    struct stat st;
+    GError *problem = NULL;
+    bool remade = false;
     g_autofd int tar = layer_open_file(store, diff_id, LAYER_FILE_TAR, error);
     if (tar < 0)
         return false;
-    if (fstat(tar, &st) < 0)
-        return error_set_errno(error, errno, "stat layer %s", diff_id);
-    if (verify_tar(tar, diff_id, error) &&
-        (check_stored_index(store, diff_id, (guint64)st.st_size, NULL) || rebuild_index(store, diff_id, error)))
-        return true;
-    g_prefix_error(error, "layer %s is damaged: ", diff_id);
-    return false;
+    bool sound = check_tar(tar, diff_id, &problem);
+    if (sound || error_is(problem, TARE_ERROR_INVALID))
+        mark_damaged(store, diff_id, !sound);
+    if (!sound) {
+        g_propagate_prefixed_error(error, problem, "layer %s is damaged: ", diff_id);
+        return false;
+    }
+    if (!derive_index(store, diff_id, &remade, error)) {
+        g_prefix_error(error, "index of layer %s: ", diff_id);
+        return false;
+    }
+    if (ret_remade)
+        *ret_remade = remade;
+    return true;
 }

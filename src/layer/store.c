@@ -15,7 +15,9 @@
 #define DEFAULT_STALL_SECONDS 60
 #define DEFAULT_MAX_LAYER_BYTES (G_GUINT64_CONSTANT(1) << 40)
 
-static const char *const suffixes[] = { [LAYER_FILE_TAR] = ".tar", [LAYER_FILE_INDEX] = ".erofs", [LAYER_FILE_FACTS] = ".facts" };
+static const char *const suffixes[] = {
+    [LAYER_FILE_TAR] = ".tar", [LAYER_FILE_INDEX] = ".erofs", [LAYER_FILE_FACTS] = ".facts", [LAYER_FILE_DAMAGED] = ".damaged"
+};
 
 /* ---- names ---- */
 
@@ -54,7 +56,12 @@ static bool file_exists(struct layer_store *store, const char *diff_id, enum lay
 bool layer_store_has(struct layer_store *store, const char *diff_id)
 {
     return digest_is_valid(diff_id) && file_exists(store, diff_id, LAYER_FILE_TAR) &&
-           file_exists(store, diff_id, LAYER_FILE_INDEX);
+           file_exists(store, diff_id, LAYER_FILE_INDEX) && !file_exists(store, diff_id, LAYER_FILE_DAMAGED);
+}
+
+bool layer_store_is_damaged(struct layer_store *store, const char *diff_id)
+{
+    return digest_is_valid(diff_id) && file_exists(store, diff_id, LAYER_FILE_DAMAGED);
 }
 
 int layer_store_open_tar(struct layer_store *store, const char *diff_id, GError **error)
@@ -78,32 +85,43 @@ static char *diff_id_of_name(const char *name, const char *suffix)
     return digest_is_valid(diff_id) ? g_steal_pointer(&diff_id) : NULL;
 }
 
-static DIR *open_list(struct layer_store *store, GError **error)
+static DIR *open_list(const char *path, GError **error)
 {
-    int fd = openat(store->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (!dir) {
-        error_set_errno(error, errno, "open %s", store->directory);
+        error_set_errno(error, errno, "open %s", path);
         fd_close(fd);
     }
     return dir;
 }
 
-char **layer_store_list(struct layer_store *store, GError **error)
+/* Digests that files are called after. */
+static char **list_digests(const char *path, const char *suffix, GError **error)
 {
-    DIR *dir = open_list(store, error);
+    DIR *dir = open_list(path, error);
     if (!dir)
         return NULL;
     GPtrArray *list = g_ptr_array_new();
     for (struct dirent *entry; (entry = readdir(dir));) {
-        g_autofree char *diff_id = diff_id_of_name(entry->d_name, suffixes[LAYER_FILE_TAR]);
-        if (diff_id)
-            g_ptr_array_add(list, g_steal_pointer(&diff_id));
+        g_autofree char *digest = diff_id_of_name(entry->d_name, suffix);
+        if (digest)
+            g_ptr_array_add(list, g_steal_pointer(&digest));
     }
     closedir(dir);
     g_ptr_array_sort(list, compare_strings);
     g_ptr_array_add(list, NULL);
     return (char **)g_ptr_array_free(list, FALSE);
+}
+
+char **layer_store_list(struct layer_store *store, GError **error)
+{
+    return list_digests(store->directory, suffixes[LAYER_FILE_TAR], error);
+}
+
+char **layer_store_list_fixups(struct layer_store *store, GError **error)
+{
+    return list_digests(store->fixups, suffixes[LAYER_FILE_INDEX], error);
 }
 
 guint64 layer_store_disk_bytes(struct layer_store *store)
@@ -117,7 +135,7 @@ guint64 layer_store_disk_bytes(struct layer_store *store)
 /* What an interrupted ingest or removal left: an index or facts without a tar. (A tar without an index is whole and keeps.) */
 static bool sweep_leftovers(struct layer_store *store, GError **error)
 {
-    DIR *dir = open_list(store, error);
+    DIR *dir = open_list(store->directory, error);
     if (!dir)
         return false;
     g_autoptr(GHashTable) tars = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -133,7 +151,8 @@ static bool sweep_leftovers(struct layer_store *store, GError **error)
     for (guint i = 0; i < others->len; i++) {
         g_autofree char *of_index = diff_id_of_name(others->pdata[i], suffixes[LAYER_FILE_INDEX]);
         g_autofree char *of_facts = diff_id_of_name(others->pdata[i], suffixes[LAYER_FILE_FACTS]);
-        const char *diff_id = of_index ? of_index : of_facts;
+        g_autofree char *of_mark = diff_id_of_name(others->pdata[i], suffixes[LAYER_FILE_DAMAGED]);
+        const char *diff_id = of_index ? of_index : of_facts ? of_facts : of_mark;
         if (diff_id && !g_hash_table_contains(tars, diff_id))
             unlinkat(store->fd, others->pdata[i], 0);
     }
@@ -233,7 +252,7 @@ bool layer_store_make_durable(struct layer_store *store, const char *diff_id, GE
 /* The tar first: what a crash in between leaves is swept at the next start. */
 static bool unlink_files(struct layer_store *store, const char *diff_id, GError **error)
 {
-    static const enum layer_file order[] = { LAYER_FILE_TAR, LAYER_FILE_INDEX, LAYER_FILE_FACTS };
+    static const enum layer_file order[] = { LAYER_FILE_TAR, LAYER_FILE_INDEX, LAYER_FILE_FACTS, LAYER_FILE_DAMAGED };
     for (size_t i = 0; i < G_N_ELEMENTS(order); i++) {
         char name[LAYER_NAME_ROOM];
         layer_file_name(diff_id, order[i], name);

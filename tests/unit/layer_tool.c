@@ -99,7 +99,7 @@ static bool verify(struct layer_store *store, char **arguments, GError **error)
     g_auto(GStrv) ids = layer_store_list(store, error);
     bool ok = ids != NULL;
     for (char **id = ids; ok && *id; id++)
-        ok = layer_store_verify(store, *id, error);
+        ok = layer_store_verify(store, *id, NULL, error);
     print_time("verify");
     return ok;
 }

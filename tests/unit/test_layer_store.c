@@ -51,7 +51,7 @@ static void test_ingest_keeps_the_tar(void **state)
     g_auto(GStrv) list = layer_store_list(place->store, NULL);
     assert_int_equal(g_strv_length(list), 1);
     assert_string_equal(list[0], digest);
-    assert_true(layer_store_verify(place->store, digest, NULL));
+    assert_true(layer_store_verify(place->store, digest, NULL, NULL));
     assert_true(layer_store_make_durable(place->store, digest, NULL));
 }
 
@@ -120,7 +120,7 @@ static void test_same_layer_at_the_same_time(void **state)
         assert_string_equal(got, digest);
     }
     assert_int_equal(count_files(place, "layers/sha256"), 3);
-    assert_true(layer_store_verify(place->store, digest, NULL));
+    assert_true(layer_store_verify(place->store, digest, NULL, NULL));
 }
 
 static void test_leftovers_are_swept(void **state)
@@ -144,12 +144,12 @@ static void test_damage_is_found(void **state)
     struct layer_info info = ingest(place, "base.tar");
     g_autoptr(GError) error = NULL;
     shell(place, "printf X | dd of=$(echo root/layers/sha256/*.tar) bs=1 seek=3000 conv=notrunc status=none");
-    assert_false(layer_store_verify(place->store, info.diff_id, &error));
+    assert_false(layer_store_verify(place->store, info.diff_id, NULL, &error));
     assert_true(error_is(error, TARE_ERROR_INVALID));
     g_clear_error(&error);
     assert_true(layer_store_remove(place->store, info.diff_id, NULL));
     assert_true(layer_store_remove(place->store, info.diff_id, NULL));
-    assert_false(layer_store_verify(place->store, info.diff_id, &error));
+    assert_false(layer_store_verify(place->store, info.diff_id, NULL, &error));
     assert_true(error_is(error, TARE_ERROR_NOT_FOUND));
     g_clear_error(&error);
     assert_false(layer_store_remove(place->store, "sha256:../../etc", &error));
@@ -172,7 +172,7 @@ static void test_a_damaged_index_is_made_again(void **state)
     for (size_t i = 0; i < G_N_ELEMENTS(damage); i++) {
         g_autoptr(GError) error = NULL;
         shell(place, damage[i]);
-        if (!layer_store_verify(place->store, info.diff_id, &error))
+        if (!layer_store_verify(place->store, info.diff_id, NULL, &error))
             fail_msg("%s: %s", damage[i], error->message);
         assert_true(layer_store_info(place->store, info.diff_id, &again, NULL));
         assert_memory_equal(&again, &info, sizeof info);

@@ -339,15 +339,21 @@ char *text_ellipsis(const char *text, guint max);
 /* ---- template_*.c: Go templates, for --format ---- */
 
 enum template_flags {
-    TEMPLATE_STRICT = 1, /* what a value does not have is an error (inspect) */
-    TEMPLATE_HEADER = 2, /* functions leave their argument as it is, for a table's header */
-    TEMPLATE_ROW = 4,    /* errors speak of a row's fields as of methods */
+    TEMPLATE_HEADER = 1,      /* functions leave their argument as it is, for a table's header */
+    TEMPLATE_MISSING_KEY = 2, /* what a map does not have is an error */
+    TEMPLATE_RAW = 4,         /* numbers whose type nobody knows keep their text, as json.Number has it */
 };
 struct template;
+/* Before the name of a type: a row of a list, whose fields are methods there, and those of the JSON object here. */
+#define TEMPLATE_ROW_TYPE "@"
+#define TEMPLATE_HEADER_TYPE "formatter.SubHeaderContext"
+#define TEMPLATE_ANY_TYPE "interface {}"
 /* Errors: "template: :1: unclosed action". */
 struct template *template_parse(const char *text, GError **error);
-/* Appends to out. Errors: 'template: :1:2: executing "" at <.X>: …'. */
-bool template_execute(const struct template *template, json_t *data, enum template_flags flags, GString *out, GError **error);
+/* data is of a Go type, which says what it has besides what is there, and what errors call it. Appends to out. Errors:
+ * 'template: :1:2: executing "" at <.X>: …'. */
+bool template_execute(const struct template *template, const char *type, json_t *data, enum template_flags flags, GString *out,
+                      GError **error);
 void template_free(struct template *template);
 
 /* ---- list.c: what ls commands and their --format share ---- */
@@ -376,6 +382,8 @@ char *age_text_ns(gint64 ns);
 char *bytes_text(gint64 bytes);            /* HumanSizeWithPrecision(…, 3) */
 json_t *labels_text(const json_t *labels); /* "a=b,c=d" */
 
+/* As docker sorts names: "a2" before "a10". */
+gint text_natural_compare(const char *a, const char *b);
 json_t *created_at_text(gint64 seconds); /* "2026-11-24 07:17:03 +0000 UTC" */
 /* Errors of several objects, one a line: add takes the error; finish sets *error where there is one (and returns the status). */
 void errors_add(GString *all, GError **problem);

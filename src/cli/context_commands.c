@@ -330,23 +330,32 @@ static json_t *inspect_one(struct cli *cli, const char *name, GError **error)
     return meta;
 }
 
-static bool show_by_template(const char *format, json_t *all, GError **error)
+/* The status, as inspect's elsewhere. */
+static int show_by_template(const char *format, json_t *all, GString *problems, GError **error)
 {
     struct template *template = template_parse(format, error);
-    bool ok = template != NULL;
+    g_autoptr(GString) out = g_string_new(NULL);
     size_t i;
     json_t *meta;
+    if (!template) {
+        g_prefix_error(error, "template parsing error: ");
+        return 64;
+    }
     json_array_foreach(all, i, meta)
     {
-        g_autoptr(GString) out = g_string_new(NULL);
-        ok = ok && template_execute(template, meta, TEMPLATE_STRICT, out, error);
-        if (ok)
-            print("%s\n", out->str);
+        g_autoptr(GError) problem = NULL;
+        gsize before = out->len;
+        if (template_execute(template, "context.contextWithTLSListing", meta, 0, out, &problem)) {
+            g_string_append_c(out, '\n');
+            continue;
+        }
+        g_string_truncate(out, before);
+        g_prefix_error(&problem, "template parsing error: ");
+        errors_add(problems, &problem);
     }
     template_free(template);
-    if (!ok)
-        g_prefix_error(error, "template parsing error: ");
-    return ok;
+    print("%s", out->len ? out->str : "\n");
+    return errors_finish(problems, error);
 }
 
 int cmd_context_inspect(struct cli *cli, const struct options *options, GError **error)
@@ -362,11 +371,8 @@ int cmd_context_inspect(struct cli *cli, const struct options *options, GError *
         else
             errors_add(problems, &problem);
     }
-    if (format && strcmp(format, "json") != 0) {
-        if (!show_by_template(format, all, error))
-            return 64;
-        return errors_finish(problems, error);
-    }
+    if (format && strcmp(format, "json") != 0)
+        return show_by_template(format, all, problems, error);
     g_autofree char *text = json_text(all), *indented = json_indent_raw(text, strlen(text));
     print("%s\n", format ? text : indented);
     return errors_finish(problems, error);

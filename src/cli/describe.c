@@ -59,6 +59,30 @@ json_t *created_at_text(gint64 seconds)
     return json_string(text);
 }
 
+/* Numbers within texts by their value; equal ones by their leading zeros. */
+gint text_natural_compare(const char *a, const char *b)
+{
+    gint zeros = 0;
+    while (*a && *b) {
+        if (!g_ascii_isdigit(*a) || !g_ascii_isdigit(*b)) {
+            if (*a != *b)
+                return (guchar)*a < (guchar)*b ? -1 : 1;
+            a++;
+            b++;
+            continue;
+        }
+        gsize skip_a = strspn(a, "0"), skip_b = strspn(b, "0");
+        gsize length_a = strspn(a + skip_a, "0123456789"), length_b = strspn(b + skip_b, "0123456789");
+        gint order = length_a != length_b ? (length_a < length_b ? -1 : 1) : strncmp(a + skip_a, b + skip_b, length_a);
+        if (order)
+            return order;
+        zeros = zeros ? zeros : (skip_a > skip_b) - (skip_a < skip_b);
+        a += skip_a + length_a;
+        b += skip_b + length_b;
+    }
+    return *a ? 1 : *b ? -1 : zeros;
+}
+
 void errors_add(GString *all, GError **problem)
 {
     g_string_append_printf(all, "%s%s", all->len ? "\n" : "", (*problem)->message);
@@ -114,20 +138,6 @@ char *json_indent_raw(const char *text, gsize length)
     return g_string_free(out, FALSE);
 }
 
-/* A missing field, as docker names it: of the structure that it prints. */
-static void name_missing_field(const char *type, GError **error)
-{
-    static const char mark[] = "map has no entry for key \"";
-    const char *at = *error ? strstr((*error)->message, mark) : NULL;
-    if (!at)
-        return;
-    const char *field = at + strlen(mark);
-    char *text = g_strdup_printf("%.*scan't evaluate field %.*s in type %s", (int)(at - (*error)->message), (*error)->message,
-                                 (int)strcspn(field, "\""), field, type);
-    g_free((*error)->message);
-    (*error)->message = text;
-}
-
 /* docker gives some templates a name, which its errors carry. */
 static void name_template(const char *name, GError **error)
 {
@@ -152,8 +162,7 @@ int show_by_format(const char *format, const char *name, const char *type, json_
     }
     g_autoptr(GString) out = g_string_new(NULL);
     GError *problem = NULL;
-    if (!template_execute(template, data, TEMPLATE_STRICT, out, &problem))
-        name_missing_field(type, &problem);
+    template_execute(template, type, data, 0, out, &problem);
     name_template(name, &problem);
     template_free(template);
     print("%s\n", out->str);

@@ -74,7 +74,7 @@ static bool show_event(const struct template *template, bool as_json, json_t *ev
     }
     g_autoptr(json_t) data = template_data(event);
     g_autoptr(GString) out = g_string_new(NULL);
-    if (!template_execute(template, data, TEMPLATE_STRICT, out, error))
+    if (!template_execute(template, "events.Message", data, 0, out, error))
         return false;
     print("%s\n", out->str);
     return true;

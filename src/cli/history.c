@@ -8,7 +8,7 @@
 
 static const struct list_field fields[] = {
     { "ID", "IMAGE" },  { "CreatedSince", "CREATED" }, { "CreatedAt", "CREATED AT" }, { "CreatedBy", "CREATED BY" },
-    { "Size", "SIZE" }, { "Comment", "COMMENT" },      { NULL, "historyContext" },
+    { "Size", "SIZE" }, { "Comment", "COMMENT" },      { NULL, "image.historyContext" },
 };
 
 static json_t *describe(const json_t *item, bool truncate, bool human)

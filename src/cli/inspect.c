@@ -9,14 +9,15 @@ struct kind {
     const char *name;       /* --type */
     const char *collection; /* in the API's paths */
     const char *tail;
+    const char *type; /* that docker decodes the answer into; NULL: none */
 };
 
 static const struct kind kinds[] = {
     /* in the order in which a name is looked for */
-    { "container", "containers", "/json" },
-    { "image", "images", "/json" },
-    { "network", "networks", "" },
-    { "volume", "volumes", "" },
+    { "container", "containers", "/json", "container.InspectResponse" },
+    { "image", "images", "/json", "image.InspectResponse" },
+    { "network", "networks", "", "network.Inspect" },
+    { "volume", "volumes", "", "volume.Volume" },
     { "service", "services", "" },
     { "task", "tasks", "" },
     { "secret", "secrets", "" },
@@ -30,6 +31,8 @@ struct inspection {
     const struct options *options;
     struct template *template; /* NULL: JSON */
     bool compact;              /* --format json */
+    bool typed_only;           /* docker's volume inspect keeps no raw answer */
+    enum template_flags flags; /* after a first use of the raw answer docker's template stays strict */
     GString *out;              /* JSON elements, or the template's text */
     guint n;
 };
@@ -57,13 +60,16 @@ static bool is_absent(const GError *error)
            strstr(error->message, "is not supported");
 }
 
-static char *fetch_any(struct inspection *inspection, const char *name, gsize *ret_length, GError **error)
+static char *fetch_any(struct inspection *inspection, const char *name, const struct kind **ret_kind, gsize *ret_length,
+                       GError **error)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
         g_autoptr(GError) problem = NULL;
         char *text = fetch(inspection, &kinds[i], name, ret_length, &problem);
-        if (text)
+        if (text) {
+            *ret_kind = &kinds[i];
             return text;
+        }
         if (!is_absent(problem) || strstr(problem->message, "Cannot connect")) {
             g_propagate_error(error, g_steal_pointer(&problem));
             return NULL;
@@ -73,25 +79,42 @@ static char *fetch_any(struct inspection *inspection, const char *name, gsize *r
     return NULL;
 }
 
-static bool add_element(struct inspection *inspection, const char *text, gsize length, GError **error)
+/* As docker does it: with the structure that it knows, and where that fails with what the engine really sent. */
+static bool add_by_template(struct inspection *inspection, const struct kind *kind, json_t *value, GError **error)
+{
+    gsize before = inspection->out->len;
+    g_autoptr(GError) typed = NULL;
+    if (!kind->type || !template_execute(inspection->template, kind->type, value, inspection->flags, inspection->out, &typed)) {
+        if (inspection->typed_only) {
+            g_string_truncate(inspection->out, before);
+            g_propagate_prefixed_error(error, g_steal_pointer(&typed), "template parsing error: ");
+            return false;
+        }
+        g_string_truncate(inspection->out, before);
+        inspection->flags = TEMPLATE_MISSING_KEY;
+        if (!template_execute(inspection->template, TEMPLATE_ANY_TYPE, value, TEMPLATE_MISSING_KEY | TEMPLATE_RAW,
+                              inspection->out, error)) {
+            g_string_truncate(inspection->out, before);
+            g_prefix_error(error, "template parsing error: ");
+            return false;
+        }
+    }
+    g_string_append_c(inspection->out, '\n');
+    return true;
+}
+
+static bool add_element(struct inspection *inspection, const struct kind *kind, const char *text, gsize length, GError **error)
 {
     inspection->n++;
-    if (!inspection->template) {
-        g_string_append(inspection->out, inspection->n > 1 ? "," : "");
-        g_string_append_len(inspection->out, text, (gssize)length);
-        while (inspection->out->len && inspection->out->str[inspection->out->len - 1] == '\n')
-            g_string_truncate(inspection->out, inspection->out->len - 1);
-        return true;
+    if (inspection->template) {
+        g_autoptr(json_t) value = json_parse(text, length, API_JSON_MAX, "answer of the engine", error);
+        return value && add_by_template(inspection, kind, value, error);
     }
-    g_autoptr(json_t) value = json_parse(text, length, API_JSON_MAX, "answer of the engine", error);
-    gsize before = inspection->out->len;
-    if (value && template_execute(inspection->template, value, TEMPLATE_STRICT, inspection->out, error)) {
-        g_string_append_c(inspection->out, '\n');
-        return true;
-    }
-    g_string_truncate(inspection->out, before);
-    g_prefix_error(error, "template parsing error: ");
-    return false;
+    g_string_append(inspection->out, inspection->n > 1 ? "," : "");
+    g_string_append_len(inspection->out, text, (gssize)length);
+    while (inspection->out->len && inspection->out->str[inspection->out->len - 1] == '\n')
+        g_string_truncate(inspection->out, inspection->out->len - 1);
+    return true;
 }
 
 static char *compact_json(const char *text)
@@ -121,7 +144,7 @@ static void show(const struct inspection *inspection)
     print("%s\n", text);
 }
 
-static int inspect(struct cli *cli, const struct options *options, const char *type, GError **error)
+static int inspect(struct cli *cli, const struct options *options, const char *type, bool typed_only, GError **error)
 {
     const char *format = options_string(options, "format", NULL);
     const struct kind *kind = NULL;
@@ -136,7 +159,7 @@ static int inspect(struct cli *cli, const struct options *options, const char *t
                1;
     g_autoptr(GString) out = g_string_new(NULL), problems = g_string_new(NULL);
     struct inspection inspection = {
-        .cli = cli, .options = options, .out = out, .compact = format && strcmp(format, "json") == 0
+        .cli = cli, .options = options, .out = out, .typed_only = typed_only, .compact = format && strcmp(format, "json") == 0
     };
     if (format && *format && !inspection.compact && !(inspection.template = template_parse(format, error))) {
         g_prefix_error(error, "template parsing error: ");
@@ -144,10 +167,11 @@ static int inspect(struct cli *cli, const struct options *options, const char *t
     }
     for (char **name = options->args; *name; name++) {
         g_autoptr(GError) problem = NULL;
+        const struct kind *found = kind;
         gsize length;
         g_autofree char *text =
-            kind ? fetch(&inspection, kind, *name, &length, &problem) : fetch_any(&inspection, *name, &length, &problem);
-        if (!text || !add_element(&inspection, text, length, &problem))
+            kind ? fetch(&inspection, kind, *name, &length, &problem) : fetch_any(&inspection, *name, &found, &length, &problem);
+        if (!text || !add_element(&inspection, found, text, length, &problem))
             errors_add(problems, &problem);
     }
     show(&inspection);
@@ -157,25 +181,25 @@ static int inspect(struct cli *cli, const struct options *options, const char *t
 
 int cmd_inspect(struct cli *cli, const struct options *options, GError **error)
 {
-    return inspect(cli, options, options_string(options, "type", NULL), error);
+    return inspect(cli, options, options_string(options, "type", NULL), false, error);
 }
 
 int cmd_container_inspect(struct cli *cli, const struct options *options, GError **error)
 {
-    return inspect(cli, options, "container", error);
+    return inspect(cli, options, "container", false, error);
 }
 
 int cmd_image_inspect(struct cli *cli, const struct options *options, GError **error)
 {
-    return inspect(cli, options, "image", error);
+    return inspect(cli, options, "image", false, error);
 }
 
 int cmd_network_inspect(struct cli *cli, const struct options *options, GError **error)
 {
-    return inspect(cli, options, "network", error);
+    return inspect(cli, options, "network", false, error);
 }
 
 int cmd_volume_inspect(struct cli *cli, const struct options *options, GError **error)
 {
-    return inspect(cli, options, "volume", error);
+    return inspect(cli, options, "volume", true, error);
 }

@@ -10,6 +10,7 @@ struct list {
     struct template *template; /* NULL for json */
     struct table *table;       /* NULL for other formats */
     GString *out;
+    char *row_type; /* of docker's rows, as errors name it */
 };
 
 void list_free(struct list *list)
@@ -20,6 +21,7 @@ void list_free(struct list *list)
     if (list->table)
         g_free(table_finish(list->table));
     g_string_free(list->out, TRUE);
+    g_free(list->row_type);
     g_free(list);
 }
 
@@ -50,7 +52,7 @@ static bool add_header(struct list *list, GError **error)
         json_object_set_new(headers, field->name, json_string(field->header));
     json_object_set(headers, TEMPLATE_LABELS, labels);
     g_autoptr(GString) line = g_string_new(NULL);
-    if (!template_execute(list->template, headers, TEMPLATE_HEADER, line, error))
+    if (!template_execute(list->template, TEMPLATE_HEADER_TYPE, headers, TEMPLATE_HEADER, line, error))
         return false;
     table_line(list->table, line->str);
     return true;
@@ -64,12 +66,44 @@ static bool is_container_list(const struct list_field *fields)
     return g_strcmp0(fields->header, "ContainerContext") == 0;
 }
 
+/* docker's ps tries the template on an empty row before it lists, as it was given. */
+static bool try_container_template(struct list *list, const char *format, GError **error)
+{
+    struct template *template = template_parse(format, error);
+    if (!template) {
+        g_prefix_error(error, "failed to parse template: ");
+        return false;
+    }
+    g_autoptr(json_t) row = json_object();
+    g_autoptr(GString) out = g_string_new(NULL);
+    for (const struct list_field *field = list->fields; field->name; field++)
+        json_object_set_new(row, field->name, strcmp(field->name, "Platform") == 0 ? json_null() : json_string(""));
+    json_object_set_new(row, TEMPLATE_LABELS, json_object());
+    bool ok = template_execute(template, list->row_type, row, 0, out, error);
+    template_free(template);
+    if (!ok)
+        g_prefix_error(error, "failed to execute template: ");
+    return ok;
+}
+
+static char *row_type(const struct list_field *fields)
+{
+    while (fields->name)
+        fields++;
+    return g_strconcat(TEMPLATE_ROW_TYPE, strchr(fields->header, '.') ? "*" : "*formatter.", fields->header, NULL);
+}
+
 struct list *list_new(const struct list_field *fields, const char *format, const char *default_template, const char *quiet,
                       GError **error)
 {
     struct list *list = g_new0(struct list, 1);
     list->fields = fields;
+    list->row_type = row_type(fields);
     list->out = g_string_new(NULL);
+    if (is_container_list(fields) && format && !quiet && !try_container_template(list, format, error)) {
+        list_free(list);
+        return NULL;
+    }
     bool is_default = !format || !*format || strcmp(format, "table") == 0;
     bool is_table = is_default ? !quiet : !quiet && g_str_has_prefix(format, "table");
     if (quiet)
@@ -85,7 +119,7 @@ struct list *list_new(const struct list_field *fields, const char *format, const
     g_autofree char *unescaped = unescape(format), *trimmed = trim_blanks(unescaped);
     list->template = template_parse(trimmed, error);
     if (!list->template)
-        g_prefix_error(error, is_container_list(fields) ? "failed to parse template: " : "template parsing error: ");
+        g_prefix_error(error, "template parsing error: ");
     if (!list->template || (is_table && !add_header(list, error))) {
         list_free(list);
         return NULL;
@@ -118,32 +152,15 @@ static json_t *sorted(json_t *row)
     for (guint i = 0; i < keys->len; i++)
         json_object_set(copy, keys->pdata[i], json_object_get(row, keys->pdata[i]));
     json_decref(row);
-    if (!json_object_get(copy, TEMPLATE_LABELS))
-        json_object_set_new(copy, TEMPLATE_LABELS, json_object());
     return copy;
-}
-
-/* Errors name the type that docker's rows have. */
-static void name_row_type(const struct list *list, GError **error)
-{
-    const struct list_field *end = list->fields;
-    while (end->name)
-        end++;
-    const char *mark = error && *error ? strstr((*error)->message, "rowContext") : NULL;
-    if (!mark || !end->header)
-        return;
-    char *text = g_strdup_printf("%.*s%s", (int)(mark - (*error)->message), (*error)->message, end->header);
-    g_free((*error)->message);
-    (*error)->message = text;
 }
 
 bool list_add(struct list *list, json_t *row, GError **error)
 {
     g_autoptr(json_t) fields = sorted(row);
     gsize start = list->out->len;
-    if (!template_execute(list->template, fields, TEMPLATE_STRICT | TEMPLATE_ROW, list->out, error)) {
-        g_prefix_error(error, is_container_list(list->fields) ? "failed to execute template: " : "template parsing error: ");
-        name_row_type(list, error);
+    if (!template_execute(list->template, list->row_type, fields, 0, list->out, error)) {
+        g_prefix_error(error, "template parsing error: ");
         return false;
     }
     if (!list->table) {
@@ -153,6 +170,8 @@ bool list_add(struct list *list, json_t *row, GError **error)
     g_auto(GStrv) lines = g_strsplit(list->out->str + start, "\n", -1);
     for (char **line = lines; *line; line++)
         table_line(list->table, *line);
+    if (!lines[0])
+        table_line(list->table, "");
     g_string_truncate(list->out, start);
     return true;
 }

@@ -9,10 +9,16 @@
 #include <string.h>
 
 static const struct list_field fields[] = {
-    { "ID", "NETWORK ID" },     { "Name", "NAME" },     { "Driver", "DRIVER" },
-    { "Scope", "SCOPE" },       { "IPv4", "IPV4" },     { "IPv6", "IPV6" },
-    { "Internal", "INTERNAL" }, { "Labels", "LABELS" }, { "CreatedAt", "CREATED AT" },
-    { NULL, "networkContext" },
+    { "ID", "NETWORK ID" },
+    { "Name", "NAME" },
+    { "Driver", "DRIVER" },
+    { "Scope", "SCOPE" },
+    { "IPv4", "IPV4" },
+    { "IPv6", "IPV6" },
+    { "Internal", "INTERNAL" },
+    { "Labels", "LABELS" },
+    { "CreatedAt", "CREATED AT" },
+    { NULL, "network.networkContext" },
 };
 
 /* RFC 3339 as Go prints a time: "2026-11-24 07:39:37.355551155 +0000 UTC". */
@@ -54,7 +60,8 @@ static json_t *describe(const json_t *network, bool truncate)
 
 static gint by_name(gconstpointer a, gconstpointer b)
 {
-    return strcmp(json_get_string(*(json_t *const *)a, "Name", ""), json_get_string(*(json_t *const *)b, "Name", ""));
+    return text_natural_compare(json_get_string(*(json_t *const *)a, "Name", ""),
+                                json_get_string(*(json_t *const *)b, "Name", ""));
 }
 
 int cmd_network_ls(struct cli *cli, const struct options *options, GError **error)

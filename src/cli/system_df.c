@@ -1,5 +1,5 @@
 /* system df. */
-#include "cli/cli-internal.h"
+#include "cli/template-internal.h"
 
 #include "base/size.h"
 
@@ -102,15 +102,18 @@ static void set(json_t *row, const char *name, char *text)
     g_free(text);
 }
 
-static json_t *describe_image(const json_t *image)
+static json_t *describe_image(const json_t *image, bool truncate)
 {
     char room[13];
+    const char *id = json_get_string(image, "Id", "");
     const char *first = json_string_value(json_array_get(json_get_array(image, "RepoTags"), 0));
     struct image_name name = { 0 };
     bool named = first && strcmp(first, "<none>:<none>") != 0 && image_name_parse(first, &name, NULL);
     gint64 size = json_get_int(image, "Size", 0), shared = json_get_int(image, "SharedSize", 0);
-    json_t *row = json_pack("{s:s, s:s, s:s}", "Repository", named ? name.name : "<none>", "Tag",
-                            named && name.tag ? name.tag : "<none>", "ID", short_id(json_get_string(image, "Id", ""), room));
+    json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:o}", "Repository", named ? name.name : "<none>", "Tag",
+                            named && name.tag ? name.tag : "<none>", "ID", truncate ? short_id(id, room) : id, "Digest", "",
+                            "CreatedAt", created_at_text(json_get_int(image, "Created", 0)));
+    set(row, "VirtualSize", size_human((guint64)MAX(size, 0), 4));
     set(row, "CreatedSince", age_text(json_get_int(image, "Created", 0)));
     set(row, "Size", bytes_text(size));
     set(row, "SharedSize", size_human((guint64)MAX(shared, 0), 4));
@@ -120,17 +123,20 @@ static json_t *describe_image(const json_t *image)
     return row;
 }
 
-static json_t *describe_container(const json_t *container)
+static json_t *describe_container(const json_t *container, bool truncate)
 {
     g_autoptr(json_t) copy = json_copy((json_t *)container);
     json_object_set_new(copy, "SizeRootFs", json_integer(0)); /* of the image: not shown here */
-    return describe_listed_container(copy, true);
+    return describe_listed_container(copy, truncate);
 }
 
-static json_t *describe_volume(const json_t *volume)
+static json_t *describe_volume(const json_t *volume, bool truncate)
 {
     const json_t *usage = json_get_object(volume, "UsageData");
-    json_t *row = json_pack("{s:s}", "Name", json_get_string(volume, "Name", ""));
+    json_t *row = json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:s}", "Name", json_get_string(volume, "Name", ""), "Driver",
+                            json_get_string(volume, "Driver", ""), "Labels", labels_text(json_get_object(volume, "Labels")),
+                            "Mountpoint", json_get_string(volume, "Mountpoint", ""), "Scope",
+                            json_get_string(volume, "Scope", ""), "Group", "N/A", "Availability", "N/A", "Status", "N/A");
     set(row, "Links", g_strdup_printf("%" G_GINT64_FORMAT, json_get_int(usage, "RefCount", 0)));
     set(row, "Size", size_human((guint64)MAX(json_get_int(usage, "Size", 0), 0), 4));
     return row;
@@ -162,7 +168,7 @@ static const struct list_field build_fields[] = {
 static const struct section {
     const char *title, *key, *columns;
     const struct list_field *fields;
-    json_t *(*describe)(const json_t *object);
+    json_t *(*describe)(const json_t *object, bool truncate);
 } sections[] = {
     { "Images space usage:\n\n", "Images",
       "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
@@ -176,10 +182,41 @@ static const struct section {
       NULL },
 };
 
+/* Rows are written with their fields in the order of the names. */
+static json_t *described(const struct section *section, const json_t *usage)
+{
+    json_t *rows = json_array(), *object;
+    size_t i;
+    json_array_foreach(section->key ? json_get_array(usage, section->key) : NULL, i, object)
+    {
+        g_autoptr(json_t) row = section->describe(object, false);
+        json_object_del(row, TEMPLATE_LABELS);
+        json_array_append_new(rows, json_sorted(row));
+    }
+    return rows;
+}
+
+static int show_by_template(struct cli *cli, const char *format, GError **error)
+{
+    if (g_str_has_prefix(format, "table"))
+        format += strlen("table") + strspn(format + strlen("table"), " ");
+    struct template *template = template_parse(strcmp(format, "json") == 0 ? "{{json .}}" : format, error);
+    if (!template)
+        return g_prefix_error(error, "template parsing error: "), 1;
+    g_autoptr(json_t) usage = api_get(cli, "/system/df", NULL, error), all = json_object();
+    g_autoptr(GString) out = g_string_new(NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(sections); i++)
+        json_object_set_new(all, sections[i].key ? sections[i].key : "BuildCache", described(&sections[i], usage));
+    bool ok = usage && template_execute(template, TEMPLATE_ROW_TYPE "*formatter.diskUsageContext", all, 0, out, error);
+    template_free(template);
+    print("%s", ok ? out->str : "");
+    return ok ? 0 : 1;
+}
+
 static int show_single(struct cli *cli, const char *format, GError **error)
 {
     if (format && *format && strcmp(format, "table") != 0)
-        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "--verbose with a template is not supported"), 1;
+        return show_by_template(cli, format, error);
     g_autoptr(json_t) usage = api_get(cli, "/system/df", NULL, error);
     bool ok = usage != NULL;
     for (size_t i = 0; ok && i < G_N_ELEMENTS(sections); i++) {
@@ -190,7 +227,7 @@ static int show_single(struct cli *cli, const char *format, GError **error)
         ok = list != NULL;
         /* What the builder keeps are images here, listed as such. */
         json_array_foreach(section->key ? json_get_array(usage, section->key) : NULL, k, object) ok =
-            ok && list_add(list, section->describe(object), error);
+            ok && list_add(list, section->describe(object, true), error);
         print("%s", section->title);
         if (ok)
             list_finish(list, error);

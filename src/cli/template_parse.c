@@ -1,4 +1,4 @@
-/* Templates: from text to a tree. */
+/* Templates: tokens to a tree, with the errors that Go's parser has. */
 #include "cli/template-internal.h"
 
 #include "base/parse.h"
@@ -6,604 +6,639 @@
 #include <string.h>
 
 struct parser {
-    const char *text;
-    gsize length, at;
-    guint depth, loops;
-    bool trim_next;   /* the last action ended with -}} */
-    GPtrArray *scope; /* names of variables in sight */
+    struct template *template;
+    struct lexer lexer;
+    struct token tokens[4]; /* pushed back, the next to be read last; [0] is always the newest that was lexed */
+    guint n_pushed;
+    GPtrArray *variables; /* const char *: in scope */
+    guint loops, depth, action_line;
     GError **error;
+    bool failed;
 };
 
-static void operand_free(gpointer data);
+/* ---- tokens ---- */
 
-static void invocation_free(gpointer data)
+static struct token next(struct parser *parser)
 {
-    struct invocation *invocation = data;
-    g_ptr_array_unref(invocation->operands);
-    g_free(invocation->source);
-    g_free(invocation);
+    if (parser->n_pushed > 0)
+        parser->n_pushed--;
+    else
+        parser->tokens[0] = template_lex_next(&parser->lexer);
+    return parser->tokens[parser->n_pushed];
 }
 
-static void pipe_free(struct pipe *pipe)
+static void back(struct parser *parser)
 {
-    if (!pipe)
-        return;
-    if (pipe->declared)
-        g_ptr_array_unref(pipe->declared);
-    g_ptr_array_unref(pipe->invocations);
-    g_free(pipe);
+    parser->n_pushed++;
 }
 
-static void operand_free(gpointer data)
+/* token comes before the one that is pushed back already. */
+static void back_before(struct parser *parser, struct token token)
 {
-    struct operand *operand = data;
-    g_free(operand->name);
-    json_decref(operand->literal);
-    pipe_free(operand->pipe);
-    if (operand->fields)
-        g_ptr_array_unref(operand->fields);
-    g_free(operand->source);
-    g_free(operand);
+    parser->tokens[1] = token;
+    parser->n_pushed = 2;
 }
 
-static void node_free(gpointer data)
+static struct token peek(struct parser *parser)
 {
-    struct node *node = data;
-    g_free(node->text);
-    pipe_free(node->pipe);
-    if (node->list)
-        g_ptr_array_unref(node->list);
-    if (node->otherwise)
-        g_ptr_array_unref(node->otherwise);
-    g_free(node);
+    struct token token = next(parser);
+    back(parser);
+    return token;
 }
 
-void template_free(struct template *template)
+static struct token next_non_space(struct parser *parser)
 {
-    if (!template)
-        return;
-    g_free(template->text);
-    g_ptr_array_unref(template->nodes);
-    g_free(template);
+    struct token token = next(parser);
+    while (token.kind == TOKEN_SPACE)
+        token = next(parser);
+    return token;
 }
 
-static guint line_of(const struct parser *parser)
+static struct token peek_non_space(struct parser *parser)
 {
-    guint line = 1;
-    for (gsize i = 0; i < parser->at && i < parser->length; i++)
-        line += parser->text[i] == '\n';
-    return line;
+    struct token token = next_non_space(parser);
+    back(parser);
+    return token;
 }
 
-static bool problem(struct parser *parser, const char *format, ...) G_GNUC_PRINTF(2, 3);
-
-static bool problem(struct parser *parser, const char *format, ...)
+static const char *text_of(const struct parser *parser, struct token token)
 {
+    return parser->lexer.input + token.at;
+}
+
+static const char *keep(struct parser *parser, const char *text, gsize length)
+{
+    return g_string_chunk_insert_len(parser->template->texts, text, (gssize)length);
+}
+
+/* ---- errors: the first one counts; NULL so that callers can return it ---- */
+
+static struct node *fail(struct parser *parser, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static struct node *fail(struct parser *parser, const char *format, ...)
+{
+    if (parser->failed)
+        return NULL;
+    parser->failed = true;
     va_list args;
     va_start(args, format);
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
-    return error_set(parser->error, TARE_ERROR_INVALID, "template: :%u: %s", line_of(parser), text);
-}
-
-static char peek(const struct parser *parser)
-{
-    return parser->at < parser->length ? parser->text[parser->at] : '\0';
-}
-
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
-static bool starts(const struct parser *parser, const char *prefix)
-{
-    gsize n = strlen(prefix);
-    return parser->length - parser->at >= n && memcmp(parser->text + parser->at, prefix, n) == 0;
-}
-
-/* "}}", or " -}}". */
-static bool at_end_of_action(const struct parser *parser)
-{
-    if (starts(parser, "}}"))
-        return true;
-    return is_blank(peek(parser)) && parser->length - parser->at >= 4 && memcmp(parser->text + parser->at + 1, "-}}", 3) == 0;
-}
-
-static void skip_blanks(struct parser *parser)
-{
-    while (is_blank(peek(parser)) && !at_end_of_action(parser))
-        parser->at++;
-}
-
-static bool end_action(struct parser *parser)
-{
-    skip_blanks(parser);
-    if (parser->at >= parser->length)
-        return problem(parser, "unclosed action");
-    if (starts(parser, "}}")) {
-        parser->at += 2;
-        parser->trim_next = false;
-        return true;
-    }
-    if (at_end_of_action(parser)) {
-        parser->at += 4;
-        parser->trim_next = true;
-        return true;
-    }
-    if (peek(parser) == ')')
-        return problem(parser, "unexpected right paren");
-    return problem(parser, "unexpected <%c> in operand", peek(parser));
-}
-
-static bool is_word(char c)
-{
-    return g_ascii_isalnum(c) || c == '_' || (unsigned char)c >= 0x80;
-}
-
-static char *take_word(struct parser *parser)
-{
-    gsize start = parser->at;
-    while (is_word(peek(parser)))
-        parser->at++;
-    return g_strndup(parser->text + start, parser->at - start);
-}
-
-/* The next word without taking it. g_free. */
-static char *peek_word(struct parser *parser)
-{
-    gsize start = parser->at;
-    char *word = take_word(parser);
-    parser->at = start;
-    return word;
-}
-
-static bool append_escape(struct parser *parser, GString *out)
-{
-    char c = peek(parser);
-    parser->at++;
-    static const char from[] = "abfnrtv\\'\"", to[] = "\a\b\f\n\r\t\v\\'\"";
-    const char *known = c ? strchr(from, c) : NULL;
-    if (known) {
-        g_string_append_c(out, to[known - from]);
-        return true;
-    }
-    guint digits = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
-    gunichar value = 0;
-    if (digits == 0)
-        return false;
-    for (guint i = 0; i < digits; i++, parser->at++) {
-        if (!g_ascii_isxdigit(peek(parser)))
-            return false;
-        value = value * 16 + (gunichar)g_ascii_xdigit_value(peek(parser));
-    }
-    if (c == 'x')
-        g_string_append_c(out, (char)value);
-    else if (value > 0x10ffff || value == 0)
-        return false;
-    else
-        g_string_append_unichar(out, value);
-    return true;
-}
-
-static json_t *parse_quoted(struct parser *parser, char quote)
-{
-    g_autoptr(GString) out = g_string_new(NULL);
-    parser->at++;
-    while (parser->at < parser->length && peek(parser) != quote) {
-        char c = peek(parser);
-        if (c == '\n' && quote != '`')
-            break;
-        parser->at++;
-        if (c == '\\' && quote != '`') {
-            if (!append_escape(parser, out)) {
-                problem(parser, "invalid syntax");
-                return NULL;
-            }
-        } else {
-            g_string_append_c(out, c);
-        }
-    }
-    if (peek(parser) != quote) {
-        problem(parser, quote == '`'   ? "unterminated raw quoted string"
-                        : quote == '"' ? "unterminated quoted string"
-                                       : "unterminated character constant");
-        return NULL;
-    }
-    parser->at++;
-    if (quote != '\'')
-        return json_string_lossy(out->str);
-    gunichar c = g_utf8_get_char_validated(out->str, (gssize)out->len);
-    if (c == (gunichar)-1 || c == (gunichar)-2 || (gsize)g_unichar_to_utf8(c, NULL) != out->len) {
-        problem(parser, "malformed character constant: '%s'", out->str);
-        return NULL;
-    }
-    return json_integer(c);
-}
-
-static json_t *parse_number(struct parser *parser)
-{
-    gsize start = parser->at;
-    if (peek(parser) == '+' || peek(parser) == '-')
-        parser->at++;
-    while (is_word(peek(parser)) || peek(parser) == '.' ||
-           ((peek(parser) == '+' || peek(parser) == '-') && strchr("eEpP", parser->text[parser->at - 1])))
-        parser->at++;
-    g_autofree char *text = g_strndup(parser->text + start, parser->at - start), *end = NULL;
-    const char *digits = text + (*text == '+' || *text == '-');
-    gint64 value;
-    if (parse_int(*text == '+' ? digits : text, G_MININT64, G_MAXINT64, &value) && (digits[0] != '0' || !digits[1]))
-        return json_integer(value);
-    if (digits[0] == '0' && (digits[1] == 'x' || digits[1] == 'X') && digits[2] &&
-        strspn(digits + 2, "0123456789abcdefABCDEF") == strlen(digits + 2) && strlen(digits) <= 17)
-        return json_integer((*text == '-' ? -1 : 1) * (json_int_t)g_ascii_strtoull(digits + 2, NULL, 16));
-    if (strspn(text, "0123456789.eE+-") == strlen(text)) {
-        double real = g_ascii_strtod(text, &end);
-        json_t *number = *text && !*end ? json_real(real) : NULL;
-        end = NULL; /* points into text */
-        if (number)
-            return number;
-    }
-    end = NULL;
-    problem(parser, "bad number syntax: \"%s\"", text);
+    error_set(parser->error, TARE_ERROR_INVALID, "template: :%u: %s", parser->tokens[0].line, text);
     return NULL;
 }
 
-/* context: what the pipeline belongs to, for errors. */
-static struct pipe *parse_pipe(struct parser *parser, const char *context);
-
-static bool parse_fields(struct parser *parser, struct operand *operand)
+static struct node *unexpected(struct parser *parser, struct token token, const char *context)
 {
-    while (peek(parser) == '.' && parser->at + 1 < parser->length && is_word(parser->text[parser->at + 1])) {
-        parser->at++;
-        if (!operand->fields)
-            operand->fields = g_ptr_array_new_with_free_func(g_free);
-        if (operand->fields->len >= TEMPLATE_DEPTH_MAX)
-            return problem(parser, "too many fields");
-        g_ptr_array_add(operand->fields, take_word(parser));
+    g_autoptr(GString) text = g_string_new(NULL);
+    if (token.kind == TOKEN_ERROR) {
+        g_string_append(text, token.problem);
+        if (parser->action_line != 0 && parser->action_line != token.line)
+            g_string_append_printf(text, "%s started at :%u", g_str_has_suffix(token.problem, " action") ? "" : " in action",
+                                   parser->action_line);
+        return fail(parser, "%s", text->str);
     }
+    if (token.kind == TOKEN_EOF) {
+        g_string_append(text, "EOF");
+    } else if (token.kind > TOKEN_KEYWORD) {
+        g_string_append_printf(text, "<%.*s>", (int)token.length, text_of(parser, token));
+    } else {
+        template_quote(text, text_of(parser, token), token.length, token.length > 10 ? 10 : 0);
+        g_string_append(text, token.length > 10 ? "..." : "");
+    }
+    return fail(parser, "unexpected %s in %s", text->str, context);
+}
+
+static struct node *unexpected_node(struct parser *parser, const struct node *node, const char *context)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    template_node_write(text, node);
+    return context ? fail(parser, "unexpected %s in %s", text->str, context) : fail(parser, "unexpected %s", text->str);
+}
+
+static bool expect(struct parser *parser, enum token_kind kind, const char *context, struct token *ret)
+{
+    struct token token = next_non_space(parser);
+    if (ret)
+        *ret = token;
+    return token.kind == kind || unexpected(parser, token, context);
+}
+
+/* ---- operands ---- */
+
+static struct node *named_node(struct parser *parser, enum node_kind kind, struct token token)
+{
+    struct node *node = template_node(parser->template, kind, token.at);
+    node->names = g_ptr_array_new();
+    bool dotted = kind == NODE_FIELD;
+    g_ptr_array_add(node->names, (gpointer)keep(parser, text_of(parser, token) + dotted, token.length - dotted));
+    return node;
+}
+
+static struct node *parse_variable(struct parser *parser, struct token token)
+{
+    struct node *node = named_node(parser, NODE_VARIABLE, token);
+    for (guint i = 0; i < parser->variables->len; i++)
+        if (strcmp(parser->variables->pdata[i], node->names->pdata[0]) == 0)
+            return node;
+    return fail(parser, "undefined variable \"%s\"", (const char *)node->names->pdata[0]);
+}
+
+/* 12, -0x1f, 0b101, 1_000; false where it is no integer of 64 bits. */
+static bool parse_integer(const char *text, gint64 *ret)
+{
+    g_autofree char *digits = g_strdup(text);
+    char *to = digits;
+    for (const char *from = text; *from; from++)
+        if (*from != '_')
+            *to++ = *from;
+    *to = '\0';
+    bool minus = digits[0] == '-';
+    const char *at = digits + (minus || digits[0] == '+');
+    guint base = 10;
+    if (at[0] == '0' && at[1]) {
+        base = strchr("xX", at[1]) ? 16 : strchr("bB", at[1]) ? 2 : 8;
+        at += base != 8 || strchr("oO", at[1]) ? 2 : 1;
+    }
+    guint64 value = 0;
+    if (!*at)
+        return false;
+    for (; *at; at++) {
+        int digit = g_ascii_xdigit_value(*at);
+        if (digit < 0 || (guint)digit >= base || value > (G_MAXUINT64 - (guint64)digit) / base)
+            return false;
+        value = value * base + (guint64)digit;
+    }
+    if (value > (guint64)G_MAXINT64 + minus)
+        return false;
+    *ret = minus ? (gint64)(0 - value) : (gint64)value;
     return true;
 }
 
-static bool in_scope(const struct parser *parser, const char *name)
+static struct node *parse_number(struct parser *parser, struct token token)
 {
-    for (guint i = 0; i < parser->scope->len; i++)
-        if (strcmp(parser->scope->pdata[i], name) == 0)
+    struct node *node = template_node(parser->template, NODE_NUMBER, token.at);
+    node->text = keep(parser, text_of(parser, token), token.length);
+    gint64 integer;
+    char *end;
+    if (token.kind == TOKEN_CHARACTER_CONSTANT) {
+        integer = template_unquote_character(node->text, token.length);
+        if (integer < 0)
+            return integer == -2 ? fail(parser, "invalid syntax") : fail(parser, "malformed character constant: %s", node->text);
+        node->constant = json_integer(integer);
+    } else if (parse_integer(node->text, &integer)) {
+        node->constant = json_integer(integer);
+    } else {
+        double real = g_ascii_strtod(node->text, &end);
+        bool is_real = strpbrk(node->text, ".eEpP") && !strpbrk(node->text, "_i") && *end == '\0';
+        node->constant = is_real ? json_real(real) : NULL;
+        if (!node->constant)
+            return strspn(node->text, "+-0123456789") == token.length && strpbrk(node->text, "0123456789")
+                       ? fail(parser, "integer overflow: \"%s\"", node->text)
+                       : fail(parser, "illegal number syntax: \"%s\"", node->text);
+    }
+    return node;
+}
+
+static struct node *parse_string(struct parser *parser, struct token token)
+{
+    g_autofree char *value = template_unquote(text_of(parser, token), token.length);
+    if (!value)
+        return fail(parser, "invalid syntax");
+    struct node *node = template_node(parser->template, NODE_STRING, token.at);
+    node->text = keep(parser, text_of(parser, token), token.length);
+    node->value = g_string_chunk_insert(parser->template->texts, value);
+    return node;
+}
+
+static struct node *parse_pipe(struct parser *parser, const char *context, enum token_kind end);
+
+static struct node *parse_parenthesized(struct parser *parser)
+{
+    if (++parser->depth > TEMPLATE_DEPTH_MAX)
+        return fail(parser, "max expression depth exceeded");
+    struct node *pipe = parse_pipe(parser, "parenthesized pipeline", TOKEN_RIGHT_PARENTHESIS);
+    parser->depth--;
+    return pipe;
+}
+
+/* NULL without failure where there is no operand. */
+static struct node *parse_term(struct parser *parser)
+{
+    struct token token = next_non_space(parser);
+    struct node *node;
+    switch (token.kind) {
+    case TOKEN_IDENTIFIER:
+        node = template_node(parser->template, NODE_IDENTIFIER, token.at);
+        node->text = keep(parser, text_of(parser, token), token.length);
+        return template_find_function(node->text) ? node : fail(parser, "function \"%s\" not defined", node->text);
+    case TOKEN_DOT:
+        return template_node(parser->template, NODE_DOT, token.at);
+    case TOKEN_NIL:
+        node = template_node(parser->template, NODE_NIL, token.at);
+        node->text = "nil";
+        return node;
+    case TOKEN_VARIABLE:
+        return parse_variable(parser, token);
+    case TOKEN_FIELD:
+        return named_node(parser, NODE_FIELD, token);
+    case TOKEN_BOOL:
+        node = template_node(parser->template, NODE_BOOL, token.at);
+        node->constant = json_boolean(token.length == 4);
+        node->text = token.length == 4 ? "true" : "false";
+        return node;
+    case TOKEN_CHARACTER_CONSTANT:
+    case TOKEN_NUMBER:
+        return parse_number(parser, token);
+    case TOKEN_LEFT_PARENTHESIS:
+        return parse_parenthesized(parser);
+    case TOKEN_STRING:
+    case TOKEN_RAW_STRING:
+        return parse_string(parser, token);
+    default:
+        back(parser);
+        return NULL;
+    }
+}
+
+static struct node *parse_operand(struct parser *parser)
+{
+    struct node *node = parse_term(parser);
+    if (!node || peek(parser).kind != TOKEN_FIELD)
+        return node;
+    gsize at = peek(parser).at;
+    if (node->kind != NODE_FIELD && node->kind != NODE_VARIABLE) {
+        struct node *chain = template_node(parser->template, NODE_CHAIN, at);
+        chain->names = g_ptr_array_new();
+        chain->inner = node;
+        node = chain;
+    }
+    node->at = at; /* errors point to the second part */
+    while (peek(parser).kind == TOKEN_FIELD) {
+        struct token token = next(parser);
+        g_ptr_array_add(node->names, (gpointer)keep(parser, text_of(parser, token) + 1, token.length - 1));
+    }
+    static const enum node_kind terms[] = { NODE_BOOL, NODE_STRING, NODE_NUMBER, NODE_NIL, NODE_DOT };
+    for (gsize i = 0; node->kind == NODE_CHAIN && i < G_N_ELEMENTS(terms); i++)
+        if (node->inner->kind == terms[i]) {
+            g_autoptr(GString) text = g_string_new(NULL), quoted = g_string_new(NULL);
+            template_node_write(text, node->inner);
+            template_quote(quoted, text->str, text->len, 0);
+            return fail(parser, "unexpected . after term %s", quoted->str);
+        }
+    return node;
+}
+
+static struct node *parse_command(struct parser *parser)
+{
+    struct node *command = template_node(parser->template, NODE_COMMAND, peek_non_space(parser).at);
+    command->items = g_ptr_array_new();
+    for (;;) {
+        peek_non_space(parser);
+        struct node *operand = parse_operand(parser);
+        if (parser->failed)
+            return NULL;
+        if (operand)
+            g_ptr_array_add(command->items, operand);
+        struct token token = next(parser);
+        if (token.kind == TOKEN_SPACE)
+            continue;
+        if (token.kind == TOKEN_RIGHT_DELIMITER || token.kind == TOKEN_RIGHT_PARENTHESIS)
+            back(parser);
+        else if (token.kind != TOKEN_PIPE)
+            return unexpected(parser, token, "operand");
+        break;
+    }
+    return command->items->len ? command : fail(parser, "empty command");
+}
+
+/* ---- pipelines ---- */
+
+static void declare(struct parser *parser, struct node *pipe, struct token token)
+{
+    struct node *variable = named_node(parser, NODE_VARIABLE, token);
+    if (!pipe->declared)
+        pipe->declared = g_ptr_array_new();
+    g_ptr_array_add(pipe->declared, variable);
+    g_ptr_array_add(parser->variables, variable->names->pdata[0]);
+}
+
+/* $x := …, $x = …, $i, $e := …: what comes before the commands. */
+static bool parse_declarations(struct parser *parser, struct node *pipe, const char *context)
+{
+    for (;;) {
+        struct token variable = peek_non_space(parser);
+        if (variable.kind != TOKEN_VARIABLE)
+            return true;
+        next(parser);
+        struct token after = peek(parser), token = peek_non_space(parser);
+        if (token.kind == TOKEN_ASSIGN || token.kind == TOKEN_DECLARE) {
+            pipe->assigns = token.kind == TOKEN_ASSIGN;
+            next_non_space(parser);
+            declare(parser, pipe, variable);
+            return true;
+        }
+        if (token.kind == TOKEN_CHAR && *text_of(parser, token) == ',') {
+            next_non_space(parser);
+            declare(parser, pipe, variable);
+            if (strcmp(context, "range") != 0 || pipe->declared->len > 1)
+                return fail(parser, "too many declarations in %s", context);
+            enum token_kind kind = peek_non_space(parser).kind;
+            if (kind != TOKEN_VARIABLE && kind != TOKEN_RIGHT_DELIMITER && kind != TOKEN_RIGHT_PARENTHESIS)
+                return fail(parser, "range can only initialize variables");
+            continue;
+        }
+        if (after.kind == TOKEN_SPACE) { /* the space, which peek_non_space skipped, comes in between */
+            parser->tokens[1] = after;
+            parser->tokens[2] = variable;
+            parser->n_pushed = 3;
+        } else {
+            back_before(parser, variable);
+        }
+        return true;
+    }
+}
+
+static struct node *check_pipe(struct parser *parser, struct node *pipe, const char *context)
+{
+    if (pipe->items->len == 0)
+        return fail(parser, "missing value for %s", context);
+    for (guint i = 1; i < pipe->items->len; i++) {
+        const struct node *command = pipe->items->pdata[i], *first = command->items->pdata[0];
+        if (first->kind == NODE_BOOL || first->kind == NODE_DOT || first->kind == NODE_NIL || first->kind == NODE_NUMBER ||
+            first->kind == NODE_STRING)
+            return fail(parser, "non executable command in pipeline stage %u", i + 1);
+    }
+    return pipe;
+}
+
+static bool begins_operand(enum token_kind kind)
+{
+    static const enum token_kind kinds[] = { TOKEN_BOOL,     TOKEN_CHARACTER_CONSTANT, TOKEN_DOT,
+                                             TOKEN_FIELD,    TOKEN_IDENTIFIER,         TOKEN_NUMBER,
+                                             TOKEN_NIL,      TOKEN_RAW_STRING,         TOKEN_STRING,
+                                             TOKEN_VARIABLE, TOKEN_LEFT_PARENTHESIS };
+    for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++)
+        if (kinds[i] == kind)
             return true;
     return false;
 }
 
-static bool parse_variable(struct parser *parser, struct operand *operand)
+static struct node *parse_pipe(struct parser *parser, const char *context, enum token_kind end)
 {
-    parser->at++;
-    g_autofree char *rest = take_word(parser);
-    operand->kind = OPERAND_VARIABLE;
-    operand->name = g_strconcat("$", rest, NULL);
-    return in_scope(parser, operand->name) || problem(parser, "undefined variable \"%s\"", operand->name);
-}
-
-static bool parse_word_operand(struct parser *parser, struct operand *operand)
-{
-    operand->name = take_word(parser);
-    operand->kind = OPERAND_LITERAL;
-    if (strcmp(operand->name, "true") == 0 || strcmp(operand->name, "false") == 0)
-        operand->literal = json_boolean(operand->name[0] == 't');
-    else if (strcmp(operand->name, "nil") == 0)
-        operand->literal = json_null();
-    else
-        operand->kind = OPERAND_FUNCTION;
-    if (operand->kind == OPERAND_FUNCTION && !template_find_function(operand->name))
-        return problem(parser, "function \"%s\" not defined", operand->name);
-    return true;
-}
-
-static bool parse_operand_body(struct parser *parser, struct operand *operand)
-{
-    char c = peek(parser);
-    if (c == '.') {
-        operand->kind = OPERAND_DOT;
-        if (parser->at + 1 < parser->length && g_ascii_isdigit(parser->text[parser->at + 1])) {
-            operand->kind = OPERAND_LITERAL;
-            return (operand->literal = parse_number(parser)) != NULL;
-        }
-        if (!(parser->at + 1 < parser->length && is_word(parser->text[parser->at + 1])))
-            parser->at++;
-        return true;
-    }
-    if (c == '$')
-        return parse_variable(parser, operand);
-    if (c == '(') {
-        parser->at++;
-        operand->kind = OPERAND_PIPE;
-        if (!(operand->pipe = parse_pipe(parser, "parenthesized pipeline")))
-            return false;
-        skip_blanks(parser);
-        if (peek(parser) != ')')
-            return problem(parser, "unclosed left paren");
-        parser->at++;
-        return true;
-    }
-    if (c == '"' || c == '`' || c == '\'') {
-        operand->kind = OPERAND_LITERAL;
-        return (operand->literal = parse_quoted(parser, c)) != NULL;
-    }
-    if (g_ascii_isdigit(c) || c == '-' || c == '+') {
-        operand->kind = OPERAND_LITERAL;
-        return (operand->literal = parse_number(parser)) != NULL;
-    }
-    if (is_word(c))
-        return parse_word_operand(parser, operand);
-    return problem(parser, "unexpected \"%c\" in operand", c);
-}
-
-static struct operand *parse_operand(struct parser *parser)
-{
-    struct operand *operand = g_new0(struct operand, 1);
-    operand->at = parser->at;
-    bool ok = parse_operand_body(parser, operand) && parse_fields(parser, operand);
-    if (ok && operand->fields && operand->kind == OPERAND_LITERAL)
-        ok = problem(parser, "unexpected . after term \"%s\"", operand->name ? operand->name : "literal");
-    if (ok && operand->fields && operand->kind == OPERAND_FUNCTION)
-        ok = problem(parser, "unexpected . after term \"%s\"", operand->name);
-    char next = peek(parser);
-    if (ok && next && !is_blank(next) && !strchr("|)},=:", next))
-        ok = problem(parser, "unexpected bad character U+%04X '%c' in command", (unsigned char)next, next);
-    if (!ok) {
-        operand_free(operand);
+    struct node *pipe = template_node(parser->template, NODE_PIPE, peek_non_space(parser).at);
+    pipe->items = g_ptr_array_new();
+    if (!parse_declarations(parser, pipe, context))
         return NULL;
-    }
-    operand->source = g_strndup(parser->text + operand->at, parser->at - operand->at);
-    operand->error_at = operand->at;
-    if (operand->kind == OPERAND_DOT && operand->fields && operand->fields->len > 1)
-        operand->error_at += 1 + strlen(operand->fields->pdata[0]);
-    else if (operand->kind == OPERAND_VARIABLE && operand->fields)
-        operand->error_at += strlen(operand->name);
-    return operand;
-}
-
-/* Operands up to '|', ')' or the end. */
-static struct invocation *parse_invocation(struct parser *parser, const char *context)
-{
-    struct invocation *invocation = g_new0(struct invocation, 1);
-    invocation->operands = g_ptr_array_new_with_free_func(operand_free);
     for (;;) {
-        skip_blanks(parser);
-        char c = peek(parser);
-        if (parser->at >= parser->length || at_end_of_action(parser) || c == '|' || c == ')')
-            break;
-        struct operand *operand = parse_operand(parser);
-        if (!operand) {
-            invocation_free(invocation);
+        struct token token = next_non_space(parser);
+        if (token.kind == end)
+            return check_pipe(parser, pipe, context);
+        if (!begins_operand(token.kind))
+            return unexpected(parser, token, context);
+        back(parser);
+        struct node *command = parse_command(parser);
+        if (!command)
             return NULL;
-        }
-        g_ptr_array_add(invocation->operands, operand);
+        g_ptr_array_add(pipe->items, command);
     }
-    if (invocation->operands->len > 0) {
-        const struct operand *first = invocation->operands->pdata[0],
-                             *last = invocation->operands->pdata[invocation->operands->len - 1];
-        invocation->source = g_strndup(parser->text + first->at, last->at + strlen(last->source) - first->at);
-        return invocation;
-    }
-    if (parser->at >= parser->length)
-        problem(parser, "unclosed action");
-    else
-        problem(parser, "missing value for %s", context);
-    invocation_free(invocation);
-    return NULL;
 }
 
-/* $x := …, $x = …, $i, $e := …: the names, or none when the text goes on otherwise. */
-static bool parse_declaration(struct parser *parser, struct pipe *pipe)
+/* ---- controls ---- */
+
+static struct node *parse_text_or_action(struct parser *parser);
+
+/* Up to {{end}} or {{else}}, which is *ret_end. */
+static struct node *parse_items(struct parser *parser, struct node **ret_end)
 {
-    gsize start = parser->at;
-    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-    while (peek(parser) == '$' && names->len < 2) {
-        parser->at++;
-        g_autofree char *word = take_word(parser);
-        g_ptr_array_add(names, g_strconcat("$", word, NULL));
-        skip_blanks(parser);
-        if (peek(parser) == ',') {
-            parser->at++;
-            skip_blanks(parser);
-            continue;
+    struct node *list = template_node(parser->template, NODE_LIST, peek_non_space(parser).at);
+    list->items = g_ptr_array_new();
+    while (peek_non_space(parser).kind != TOKEN_EOF) {
+        struct node *node = parse_text_or_action(parser);
+        if (!node)
+            return NULL;
+        if (node->kind == NODE_END || node->kind == NODE_ELSE) {
+            *ret_end = node;
+            return list;
         }
-        bool declares = starts(parser, ":="), assigns = peek(parser) == '=';
-        if (!declares && !assigns)
-            break;
-        parser->at += declares ? 2 : 1;
-        for (guint i = 0; i < names->len; i++) {
-            if (assigns && !in_scope(parser, names->pdata[i]))
-                return problem(parser, "undefined variable \"%s\"", (char *)names->pdata[i]);
-            if (declares)
-                g_ptr_array_add(parser->scope, g_strdup(names->pdata[i]));
-        }
-        pipe->assigns = assigns;
-        pipe->declared = g_steal_pointer(&names);
-        return true;
+        g_ptr_array_add(list->items, node);
     }
-    parser->at = start;
+    return fail(parser, "unexpected EOF");
+}
+
+static struct node *parse_control(struct parser *parser, enum node_kind kind);
+
+/* After {{else: another control without an {{end}} of its own, or a list. */
+static struct node *parse_else(struct parser *parser, enum node_kind kind)
+{
+    enum token_kind word = peek(parser).kind;
+    if ((kind == NODE_IF && word == TOKEN_IF) || (kind == NODE_WITH && word == TOKEN_WITH)) {
+        next(parser);
+        struct node *list = template_node(parser->template, NODE_LIST, peek(parser).at), *inner = parse_control(parser, kind);
+        if (!inner)
+            return NULL;
+        list->items = g_ptr_array_new();
+        g_ptr_array_add(list->items, inner);
+        return list;
+    }
+    struct node *end, *list = parse_items(parser, &end);
+    if (list && end->kind != NODE_END)
+        return fail(parser, "expected end; found {{else}}");
+    return list;
+}
+
+static struct node *parse_control(struct parser *parser, enum node_kind kind)
+{
+    const char *context = kind == NODE_IF ? "if" : kind == NODE_RANGE ? "range" : "with";
+    guint scope = parser->variables->len;
+    if (++parser->depth > TEMPLATE_DEPTH_MAX)
+        return fail(parser, "max expression depth exceeded");
+    struct node *node = template_node(parser->template, kind, 0), *end = NULL;
+    if (!(node->inner = parse_pipe(parser, context, TOKEN_RIGHT_DELIMITER)))
+        return NULL;
+    node->at = node->inner->at;
+    parser->loops += kind == NODE_RANGE;
+    node->list = parse_items(parser, &end);
+    parser->loops -= kind == NODE_RANGE;
+    if (!node->list || (end->kind == NODE_ELSE && !(node->otherwise = parse_else(parser, kind))))
+        return NULL;
+    g_ptr_array_set_size(parser->variables, (gint)scope);
+    parser->depth--;
+    return node;
+}
+
+static struct node *parse_loop_exit(struct parser *parser, enum node_kind kind, gsize at)
+{
+    const char *word = kind == NODE_BREAK ? "{{break}}" : "{{continue}}";
+    if (!expect(parser, TOKEN_RIGHT_DELIMITER, word, NULL))
+        return NULL;
+    return parser->loops ? template_node(parser->template, kind, at) : fail(parser, "%s outside {{range}}", word);
+}
+
+static const char *parse_name(struct parser *parser, struct token token, const char *context)
+{
+    if (token.kind != TOKEN_STRING && token.kind != TOKEN_RAW_STRING)
+        return unexpected(parser, token, context), NULL;
+    struct node *string = parse_string(parser, token);
+    return string ? string->value : NULL;
+}
+
+/* A tree of its own, up to its {{end}}: variables and loops around it do not reach into it. */
+static bool parse_definition(struct parser *parser, const char *name, const char *context)
+{
+    g_autoptr(GPtrArray) outer = parser->variables;
+    guint loops = parser->loops;
+    parser->variables = g_ptr_array_new();
+    g_ptr_array_add(parser->variables, (gpointer) "$");
+    parser->loops = 0;
+    struct node *end = NULL, *list = ++parser->depth > TEMPLATE_DEPTH_MAX ? fail(parser, "max expression depth exceeded")
+                                                                          : parse_items(parser, &end);
+    parser->depth--;
+    g_ptr_array_unref(parser->variables);
+    parser->variables = g_steal_pointer(&outer);
+    parser->loops = loops;
+    if (!list || (end->kind != NODE_END && !unexpected_node(parser, end, context)))
+        return false;
+    struct node *old = g_hash_table_lookup(parser->template->trees, name);
+    if (!old || template_node_is_empty(old))
+        g_hash_table_insert(parser->template->trees, (gpointer)name, list);
+    else if (!template_node_is_empty(list))
+        return fail(parser, "template: multiple definition of template \"%s\"", name);
     return true;
 }
 
-static struct pipe *parse_pipe(struct parser *parser, const char *context)
+static struct node *parse_block(struct parser *parser)
 {
-    struct pipe *pipe = g_new0(struct pipe, 1);
-    pipe->invocations = g_ptr_array_new_with_free_func(invocation_free);
-    bool ok = ++parser->depth <= TEMPLATE_DEPTH_MAX || problem(parser, "nested too deeply");
-    skip_blanks(parser);
-    ok = ok && (strcmp(context, "parenthesized pipeline") == 0 || parse_declaration(parser, pipe));
-    while (ok) {
-        struct invocation *invocation = parse_invocation(parser, context);
-        if (!(ok = invocation != NULL))
-            break;
-        g_ptr_array_add(pipe->invocations, invocation);
-        const struct operand *first = invocation->operands->pdata[0];
-        if (pipe->invocations->len > 1 && first->kind == OPERAND_LITERAL)
-            ok = problem(parser, "non executable command in pipeline stage %u", pipe->invocations->len);
-        if (peek(parser) != '|')
-            break;
-        parser->at++;
-    }
-    parser->depth--;
-    if (!ok)
-        g_clear_pointer(&pipe, pipe_free);
-    return pipe;
+    struct token token = next_non_space(parser);
+    struct node *node = template_node(parser->template, NODE_TEMPLATE, token.at);
+    node->text = parse_name(parser, token, "block clause");
+    if (!node->text || !(node->inner = parse_pipe(parser, "block clause", TOKEN_RIGHT_DELIMITER)))
+        return NULL;
+    return parse_definition(parser, node->text, "block clause") ? node : NULL;
 }
 
-enum ending { END_OF_TEXT, END_ELSE, END_END, END_FAILED };
-
-static enum ending parse_list(struct parser *parser, GPtrArray *nodes);
-
-/* The rest of if, range or with: pipeline, list, else, end. */
-static bool parse_control(struct parser *parser, struct node *node)
+static struct node *parse_template_call(struct parser *parser)
 {
-    guint scope = parser->scope->len;
-    bool ok = ++parser->depth <= TEMPLATE_DEPTH_MAX || problem(parser, "nested too deeply");
-    ok = ok &&
-         (node->pipe = parse_pipe(parser, node->kind == NODE_IF      ? "if"
-                                          : node->kind == NODE_RANGE ? "range"
-                                                                     : "with")) &&
-         end_action(parser);
-    if (ok) {
-        parser->loops += node->kind == NODE_RANGE;
-        node->list = g_ptr_array_new_with_free_func(node_free);
-        enum ending ending = parse_list(parser, node->list);
-        parser->loops -= node->kind == NODE_RANGE;
-        if (ending == END_ELSE) {
-            node->otherwise = g_ptr_array_new_with_free_func(node_free);
-            skip_blanks(parser);
-            g_autofree char *word = peek_word(parser);
-            bool chained =
-                (node->kind == NODE_IF && strcmp(word, "if") == 0) || (node->kind == NODE_WITH && strcmp(word, "with") == 0);
-            if (chained) { /* else if: one end for both */
-                struct node *inner = g_new0(struct node, 1);
-                inner->kind = node->kind;
-                g_ptr_array_add(node->otherwise, inner);
-                parser->at += strlen(word);
-                ok = parse_control(parser, inner);
-                ending = ok ? END_END : END_FAILED;
-            } else {
-                ok = end_action(parser);
-                ending = ok ? parse_list(parser, node->otherwise) : END_FAILED;
+    struct token token = next_non_space(parser);
+    struct node *node = template_node(parser->template, NODE_TEMPLATE, token.at);
+    if (!(node->text = parse_name(parser, token, "template clause")))
+        return NULL;
+    if (next_non_space(parser).kind == TOKEN_RIGHT_DELIMITER)
+        return node;
+    back(parser);
+    node->inner = parse_pipe(parser, "template clause", TOKEN_RIGHT_DELIMITER);
+    return node->inner ? node : NULL;
+}
+
+static struct node *parse_else_mark(struct parser *parser)
+{
+    struct token token = peek_non_space(parser);
+    if (token.kind != TOKEN_IF && token.kind != TOKEN_WITH && !expect(parser, TOKEN_RIGHT_DELIMITER, "else", &token))
+        return NULL;
+    return template_node(parser->template, NODE_ELSE, token.at);
+}
+
+static struct node *parse_action(struct parser *parser)
+{
+    struct token token = next_non_space(parser);
+    switch (token.kind) {
+    case TOKEN_BLOCK:
+        return parse_block(parser);
+    case TOKEN_BREAK:
+        return parse_loop_exit(parser, NODE_BREAK, token.at);
+    case TOKEN_CONTINUE:
+        return parse_loop_exit(parser, NODE_CONTINUE, token.at);
+    case TOKEN_ELSE:
+        return parse_else_mark(parser);
+    case TOKEN_END:
+        return expect(parser, TOKEN_RIGHT_DELIMITER, "end", NULL) ? template_node(parser->template, NODE_END, token.at) : NULL;
+    case TOKEN_IF:
+        return parse_control(parser, NODE_IF);
+    case TOKEN_RANGE:
+        return parse_control(parser, NODE_RANGE);
+    case TOKEN_TEMPLATE:
+        return parse_template_call(parser);
+    case TOKEN_WITH:
+        return parse_control(parser, NODE_WITH);
+    default:
+        break;
+    }
+    back(parser);
+    struct node *node = template_node(parser->template, NODE_ACTION, peek(parser).at);
+    node->inner = parse_pipe(parser, "command", TOKEN_RIGHT_DELIMITER);
+    return node->inner ? node : NULL;
+}
+
+static struct node *parse_text_or_action(struct parser *parser)
+{
+    struct token token = next_non_space(parser);
+    if (token.kind == TOKEN_TEXT) {
+        struct node *node = template_node(parser->template, NODE_TEXT, token.at);
+        node->text = keep(parser, text_of(parser, token), token.length);
+        return node;
+    }
+    if (token.kind != TOKEN_LEFT_DELIMITER)
+        return unexpected(parser, token, "input");
+    parser->action_line = token.line;
+    struct node *node = parse_action(parser);
+    parser->action_line = 0;
+    return node;
+}
+
+static bool parse_define(struct parser *parser)
+{
+    struct token token = next_non_space(parser);
+    const char *name = parse_name(parser, token, "define clause");
+    return name && expect(parser, TOKEN_RIGHT_DELIMITER, "define clause", NULL) &&
+           parse_definition(parser, name, "define clause");
+}
+
+static struct node *parse_root(struct parser *parser)
+{
+    struct node *root = template_node(parser->template, NODE_LIST, 0);
+    root->items = g_ptr_array_new();
+    while (peek(parser).kind != TOKEN_EOF) {
+        if (peek(parser).kind == TOKEN_LEFT_DELIMITER) {
+            struct token open = next(parser);
+            if (next_non_space(parser).kind == TOKEN_DEFINE) {
+                if (!parse_define(parser))
+                    return NULL;
+                continue;
             }
+            back(parser);
+            back_before(parser, open);
         }
-        if (ending == END_OF_TEXT)
-            ok = problem(parser, "unexpected EOF");
-        else if (ending == END_ELSE)
-            ok = problem(parser, "expected end; found {{else}}");
-        else
-            ok = ok && ending == END_END;
+        struct node *node = parse_text_or_action(parser);
+        if (!node)
+            return NULL;
+        if (node->kind == NODE_END || node->kind == NODE_ELSE)
+            return unexpected_node(parser, node, NULL);
+        g_ptr_array_add(root->items, node);
     }
-    g_ptr_array_set_size(parser->scope, (gint)scope);
-    parser->depth--;
-    return ok;
-}
-
-static void add_text(struct parser *parser, GPtrArray *nodes, gsize from, gsize to, bool trim_end)
-{
-    if (parser->trim_next)
-        while (from < to && is_blank(parser->text[from]))
-            from++;
-    if (trim_end)
-        while (to > from && is_blank(parser->text[to - 1]))
-            to--;
-    parser->trim_next = false;
-    if (from == to)
-        return;
-    struct node *node = g_new0(struct node, 1);
-    node->kind = NODE_TEXT;
-    node->text = g_strndup(parser->text + from, to - from);
-    g_ptr_array_add(nodes, node);
-}
-
-static bool parse_comment(struct parser *parser)
-{
-    const char *end = strstr(parser->text + parser->at, "*/");
-    if (!end)
-        return problem(parser, "unclosed comment");
-    parser->at = (gsize)(end - parser->text) + 2;
-    if (!at_end_of_action(parser))
-        return problem(parser, "comment ends before closing delimiter");
-    return end_action(parser);
-}
-
-static bool parse_keyword_or_action(struct parser *parser, GPtrArray *nodes, const char *word)
-{
-    static const struct {
-        const char *word;
-        enum node_kind kind;
-    } keywords[] = {
-        { "if", NODE_IF }, { "range", NODE_RANGE }, { "with", NODE_WITH }, { "break", NODE_BREAK }, { "continue", NODE_CONTINUE }
-    };
-    struct node *node = g_new0(struct node, 1);
-    node->kind = NODE_ACTION;
-    g_ptr_array_add(nodes, node);
-    for (gsize i = 0; i < G_N_ELEMENTS(keywords); i++)
-        if (strcmp(word, keywords[i].word) == 0)
-            node->kind = keywords[i].kind;
-    if (node->kind != NODE_ACTION)
-        parser->at += strlen(word);
-    if (node->kind == NODE_BREAK || node->kind == NODE_CONTINUE)
-        return (parser->loops > 0 || problem(parser, "{{%s}} outside {{range}}", word)) && end_action(parser);
-    if (node->kind != NODE_ACTION)
-        return parse_control(parser, node);
-    static const char *const absent[] = { "define", "template", "block", NULL };
-    if (g_strv_contains(absent, word))
-        return problem(parser, "{{%s}} is not supported", word);
-    return (node->pipe = parse_pipe(parser, "command")) && end_action(parser);
-}
-
-static enum ending parse_list(struct parser *parser, GPtrArray *nodes)
-{
-    for (;;) {
-        const char *open = strstr(parser->text + parser->at, "{{");
-        gsize start = parser->at, stop = open ? (gsize)(open - parser->text) : parser->length;
-        bool trims = open && open[2] == '-' && is_blank(open[3]);
-        add_text(parser, nodes, start, stop, trims);
-        parser->at = stop;
-        if (!open)
-            return END_OF_TEXT;
-        parser->at += trims ? 4 : 2;
-        if (starts(parser, "/*")) {
-            if (!parse_comment(parser))
-                return END_FAILED;
-            continue;
-        }
-        skip_blanks(parser);
-        g_autofree char *word = peek_word(parser);
-        if (strcmp(word, "end") == 0) {
-            parser->at += 3;
-            return end_action(parser) ? END_END : END_FAILED;
-        }
-        if (strcmp(word, "else") == 0) {
-            parser->at += 4;
-            return END_ELSE;
-        }
-        if (!parse_keyword_or_action(parser, nodes, word))
-            return END_FAILED;
-    }
+    return root;
 }
 
 struct template *template_parse(const char *text, GError **error)
 {
-    gsize length = strlen(text);
-    if (length > TEMPLATE_TEXT_MAX) {
+    if (strlen(text) > TEMPLATE_TEXT_MAX) {
         error_set(error, TARE_ERROR_TOO_LARGE, "template: larger than %u bytes", TEMPLATE_TEXT_MAX);
         return NULL;
     }
     struct template *template = g_new0(struct template, 1);
     template->text = g_strdup(text);
-    template->nodes = g_ptr_array_new_with_free_func(node_free);
-    g_autoptr(GPtrArray) scope = g_ptr_array_new_with_free_func(g_free);
-    g_ptr_array_add(scope, g_strdup("$"));
-    g_autoptr(GError) failure = NULL;
-    struct parser parser = { .text = template->text, .length = length, .scope = scope, .error = &failure };
-    enum ending ending = parse_list(&parser, template->nodes);
-    if (ending == END_OF_TEXT)
-        return template;
-    if (ending != END_FAILED)
-        problem(&parser, "unexpected {{%s}}", ending == END_END ? "end" : "else");
-    g_propagate_error(error, g_steal_pointer(&failure));
-    template_free(template);
-    return NULL;
+    template->texts = g_string_chunk_new(1024);
+    template->trees = g_hash_table_new(g_str_hash, g_str_equal);
+    struct parser parser = { .template = template, .variables = g_ptr_array_new(), .error = error };
+    g_ptr_array_add(parser.variables, (gpointer) "$");
+    template_lex_init(&parser.lexer, template->text, template->texts);
+    struct node *root = parse_root(&parser);
+    if (root) {
+        struct node *old = g_hash_table_lookup(template->trees, "");
+        if (!old || template_node_is_empty(old))
+            g_hash_table_insert(template->trees, (gpointer) "", root);
+    }
+    g_ptr_array_unref(parser.variables);
+    if (!root)
+        g_clear_pointer(&template, template_free);
+    return template;
 }

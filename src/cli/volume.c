@@ -36,7 +36,8 @@ static json_t *describe(const json_t *volume)
 
 static gint by_name(gconstpointer a, gconstpointer b)
 {
-    return strcmp(json_get_string(*(json_t *const *)a, "Name", ""), json_get_string(*(json_t *const *)b, "Name", ""));
+    return text_natural_compare(json_get_string(*(json_t *const *)a, "Name", ""),
+                                json_get_string(*(json_t *const *)b, "Name", ""));
 }
 
 int cmd_volume_ls(struct cli *cli, const struct options *options, GError **error)

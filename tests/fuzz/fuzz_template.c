@@ -18,7 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_autoptr(json_t) root = json_parse(value, strlen(value), sizeof value, "value", NULL);
     g_autoptr(GString) out = g_string_new(NULL);
     if (template)
-        template_execute(template, root, size & 1 ? TEMPLATE_STRICT : 0, out, NULL);
+        template_execute(template, size & 2 ? "container.InspectResponse" : TEMPLATE_ANY_TYPE, root,
+                         size & 1 ? TEMPLATE_MISSING_KEY | TEMPLATE_RAW : 0, out, NULL);
     template_free(template);
     return 0;
 }

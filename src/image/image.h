@@ -97,6 +97,11 @@ bool image_store_sweep_holders(struct image_store *store, bool (*keep)(void *use
 bool image_store_put_names(struct image_store *store, const char *image_id, const char *const *references, GError **error);
 /* The id that exactly this tag or digest names; *ret_id is NULL where none does (g_free). */
 bool image_store_named(struct image_store *store, const char *reference, char **ret_id, GError **error);
+/* The config blob, byte for byte; g_free. */
+bool image_store_config_text(struct image_store *store, const struct image *image, char **ret, GError **error);
+/* The tags of a repository (familiar name), sorted; g_strfreev. */
+bool image_store_tags(struct image_store *store, const char *name, char ***ret, GError **error);
+
 /* Moves the tag when it exists. Reference without tag means latest; one with digest is INVALID. */
 bool image_store_tag(struct image_store *store, const struct image *image, const char *reference, GError **error);
 /* docker image rm: → [{"Untagged":…},{"Deleted":…}] in Docker's order. */

@@ -136,3 +136,16 @@ bool image_store_tag(struct image_store *store, const struct image *image, const
         store_emit(store, "tag", image->id, familiar);
     return ok;
 }
+
+bool image_store_tags(struct image_store *store, const char *name, char ***ret, GError **error)
+{
+    GPtrArray *tags = g_ptr_array_new_with_free_func(g_free);
+    bool ok = database_get_strings(store->database, tags, error,
+                                   "SELECT value FROM image_name WHERE name = ? AND is_digest = 0 ORDER BY value", "s", name);
+    g_ptr_array_add(tags, NULL);
+    if (ok)
+        *ret = (char **)g_ptr_array_free(tags, FALSE);
+    else
+        g_ptr_array_unref(tags);
+    return ok;
+}

@@ -229,6 +229,17 @@ bool image_store_layers(struct image_store *store, const struct image *image, st
     return true;
 }
 
+bool image_store_config_text(struct image_store *store, const struct image *image, char **ret, GError **error)
+{
+    g_autofree char *text = NULL;
+    if (!database_get_string(store->database, &text, error, "SELECT config FROM image WHERE id = ?", "s", image->id))
+        return false;
+    if (!text)
+        return store_no_such_image(image->id, error);
+    *ret = g_steal_pointer(&text);
+    return true;
+}
+
 /* ---- registering ---- */
 
 /* The text that is stored and hashed: the caller's exact bytes, or the document with rootfs and created put in. */

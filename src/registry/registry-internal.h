@@ -4,6 +4,7 @@
 #include "registry/registry.h"
 
 #include "base/digest.h"
+#include "layer/encode.h"
 
 #include <curl/curl.h>
 
@@ -145,6 +146,100 @@ bool token_challenged(struct registry_session *session, struct endpoint *endpoin
                       GError **error);
 /* {"errors":[{"code","message"}]} as Docker words it: "denied: requested …"; NULL where the body is none. */
 char *registry_error_text(const char *body, gsize length, char **ret_code);
+
+/* ---- upload.c: one blob to a registry ---- */
+/* Bytes that can be had again: after a broken connection they are asked for anew. */
+struct upload_content {
+    /* From the beginning; *ret is valid until the next call. */
+    bool (*open)(struct upload_content *self, struct byte_source **ret, GError **error);
+};
+struct upload {
+    struct registry_session *session;
+    struct upload_content *content;
+    const char *digest; /* what it has to be, or NULL: then it is what it turns out to be */
+    guint64 size;       /* with digest */
+    /* Where a refused mount has begun one already, or NULL. */
+    const char *location;
+    void (*progress)(void *user, guint64 sent); /* may be NULL */
+    void (*retrying)(void *user, unsigned seconds);
+    void *user;
+};
+bool upload_blob(const struct upload *upload, char ret_digest[DIGEST_ROOM], guint64 *ret_size, GError **error);
+/* HEAD. */
+bool upload_exists(struct registry_session *session, const char *digest, bool *ret, guint64 *ret_size, GError **error);
+/* Takes a blob over from another repository of the same registry. Where that is refused: false in *ret_mounted, and maybe an
+ * upload that has begun instead in *ret_location (g_free). */
+bool upload_mount(struct registry_session *session, const char *digest, const char *from, bool *ret_mounted, char **ret_location,
+                  GError **error);
+/* A small one, from memory, where it is not there yet. */
+bool upload_text(struct registry_session *session, const char *digest, const char *text, gsize length, GError **error);
+
+/* ---- push_layer.c: one layer of a push, in a thread of its own ---- */
+enum push_phase {
+    PUSH_PREPARING,
+    PUSH_WAITING, /* for a place among those that are sent */
+    PUSH_ASKING,  /* whether it is there */
+    PUSH_SENDING,
+    PUSH_RETRYING,
+    PUSH_EXISTS,
+    PUSH_MOUNTED,
+    PUSH_PUSHED,
+    PUSH_FAILED,
+};
+struct push {
+    struct registry *registry;
+    struct registry_session *session;
+    struct layer_encoder_pool *encoders;
+    enum layer_encoding encoding;
+    const struct registry_auth *auth;
+    struct cancel *cancel; /* of the whole push: set when a layer fails or the client has gone */
+    char *repository;      /* "localhost:5000/app" */
+    GMutex lock;           /* what follows, and what the layers say says */
+    GCond changed;
+    unsigned n_sending;
+    GHashTable *layers; /* diff id → struct push_layer *: layers are the same for all tags */
+};
+struct push_layer {
+    struct push *push;
+    GThread *thread;
+    struct layer_info info;
+    /* The blob of the manifest that is kept, if there is one: sent as it is, if it can be had. */
+    bool has_wanted;
+    struct registry_blob wanted;
+    /* Under the push's lock: */
+    enum push_phase phase;
+    guint64 current, total; /* while it is sent */
+    unsigned retry_seconds;
+    char *mounted_from;
+    struct cancel *fetch_cancel; /* of what is being fetched from elsewhere; or NULL */
+    /* What the registry has in the end. */
+    char digest[DIGEST_ROOM];
+    guint64 size;
+    char *media_type;
+    GError *error;
+    /* The caller's: what has been told. */
+    enum push_phase shown_phase;
+    guint64 shown_current;
+    unsigned shown_seconds;
+};
+struct push_layer *push_layer_new(struct push *push, const struct layer_info *info, const struct registry_blob *wanted);
+void push_layer_free(gpointer layer); /* waits for its thread */
+
+/* How a layer's being sent is told. */
+void push_layer_show(struct push_layer *layer, guint64 current, guint64 total);
+void push_layer_show_retrying(struct push_layer *layer, unsigned seconds);
+
+/* ---- push_source.c: a blob from the repository that a layer was pulled from ---- */
+/* Sends the wanted blob; false in *ret_done where no repository that is known to have it gives it. */
+bool push_from_source(struct push_layer *layer, const GPtrArray *blobs, const char *location, bool *ret_done, GError **error);
+
+/* ---- push_manifest.c: what a push ends with. Pure. ---- */
+/* The blobs of a manifest's layers, lowest first, if it has as many as that; of struct registry_blob (g_free), digest, size and
+ * media_type borrowed from the manifest. */
+struct registry_blob *manifest_blobs(const struct registry_manifest *manifest, size_t n_layers);
+/* A manifest of our own: Docker's schema 2, or OCI's where a layer needs that. */
+char *manifest_text(const char *config_digest, gsize config_length, const struct push_layer *const *layers, size_t n_layers,
+                    const char **ret_media_type);
 
 /* ---- records.c ---- */
 bool records_open(struct registry *registry, GError **error);

@@ -199,3 +199,18 @@ bool registry_inspect(struct registry *registry, const char *reference, const st
 /* GET /images/search. filters: as the API has them; limit 0: 25. */
 bool registry_search(struct registry *registry, const char *term, gint64 limit, const json_t *filters,
                      const struct registry_auth *auth, struct cancel *cancel, json_t **ret, GError **error);
+
+/* ---- push ---- */
+struct registry_push_options {
+    const char *name; /* a repository, without tag and digest */
+    const char *tag;  /* NULL: all of its tags */
+    bool use_zstd;    /* for layers that have to be compressed */
+    const struct registry_auth *auth;
+    struct cancel *cancel;
+    /* The API's messages, from the calling thread alone; false (the client has gone) ends the push. */
+    bool (*message)(void *user, const json_t *message, GError **error);
+    void *user;
+};
+/* An image that was pulled and not changed goes out with the manifest and the blobs that it came with, wherever those can be had:
+ * from the target itself, another repository of its registry, or where they were pulled from. */
+bool registry_push(struct registry *registry, const struct registry_push_options *options, GError **error);

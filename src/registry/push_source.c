@@ -1,0 +1,112 @@
+/* The blob that a layer came as is not kept; but where it came from may still give it. It goes through from one registry to the
+ * other and is verified on the way. */
+#include "registry/registry-internal.h"
+
+#include <string.h>
+
+struct source_content {
+    struct upload_content content;
+    struct push_layer *layer;
+    struct registry_session *session;
+    struct fetch *fetch;
+};
+
+/* The fetch waits for nobody else's cancellation than its own: the push triggers that, too. */
+static void set_cancel(struct source_content *content, struct cancel *cancel)
+{
+    struct push_layer *layer = content->layer;
+    g_mutex_lock(&layer->push->lock);
+    cancel_unref(layer->fetch_cancel);
+    layer->fetch_cancel = cancel;
+    g_mutex_unlock(&layer->push->lock);
+}
+
+static void end_fetch(struct source_content *content)
+{
+    set_cancel(content, NULL);
+    fetch_finish(content->fetch, false);
+    content->fetch = NULL;
+}
+
+static bool open_source(struct upload_content *self, struct byte_source **ret, GError **error)
+{
+    struct source_content *content = (struct source_content *)self;
+    struct push *push = content->layer->push;
+    end_fetch(content);
+    struct cancel *cancel = cancel_new();
+    set_cancel(content, cancel_ref(cancel));
+    const struct fetch_options options = { .session = content->session,
+                                           .digest = content->layer->wanted.digest,
+                                           .size = content->layer->wanted.size,
+                                           .directory = push->registry->downloads,
+                                           .max_attempts = push->registry->max_attempts,
+                                           .cancel = cancel };
+    bool ok = cancel_check(push->cancel, error) && fetch_start(&options, &content->fetch, error);
+    cancel_unref(cancel);
+    if (ok)
+        *ret = fetch_source(content->fetch);
+    return ok;
+}
+
+static void show(void *user, guint64 sent)
+{
+    struct push_layer *layer = ((struct source_content *)user)->layer;
+    push_layer_show(layer, sent, layer->wanted.size);
+}
+
+static void retrying(void *user, unsigned seconds)
+{
+    push_layer_show_retrying(((struct source_content *)user)->layer, seconds);
+}
+
+/* Credentials are for the target's registry: another one is asked as a stranger. */
+static bool send_from(struct push_layer *layer, const struct reference *from, const char *location, GError **error)
+{
+    struct push *push = layer->push;
+    struct source_content content = { .content.open = open_source, .layer = layer };
+    bool is_same = strcmp(from->domain, registry_session_host(push->session)) == 0;
+    bool there = false;
+    if (!registry_session_new(push->registry, from, is_same ? push->auth : NULL, REGISTRY_PULL, push->cancel, &content.session,
+                              error))
+        return false;
+    g_autofree char *target = g_strconcat("blobs/", layer->wanted.digest, NULL);
+    struct registry_request request = { .method = "HEAD", .target = target, .once = true };
+    struct registry_response response = { 0 };
+    /* Asked first, so that no upload begins for what nobody has. */
+    if (registry_request(content.session, &request, &response, error)) {
+        there = registry_response_check(content.session, &response, "HEAD blob", error);
+        registry_response_clear(&response);
+    }
+    const struct upload upload = { .session = push->session,
+                                   .content = &content.content,
+                                   .digest = layer->wanted.digest,
+                                   .size = layer->wanted.size,
+                                   .location = location,
+                                   .progress = show,
+                                   .retrying = retrying,
+                                   .user = &content };
+    char digest[DIGEST_ROOM];
+    guint64 size;
+    bool ok = there && upload_blob(&upload, digest, &size, error);
+    end_fetch(&content);
+    registry_session_free(content.session);
+    return ok;
+}
+
+bool push_from_source(struct push_layer *layer, const GPtrArray *blobs, const char *location, bool *ret_done, GError **error)
+{
+    *ret_done = false;
+    for (guint i = 0; i < blobs->len && !*ret_done; i++) {
+        const struct registry_blob *blob = blobs->pdata[i];
+        struct reference from = { 0 };
+        if (strcmp(blob->digest, layer->wanted.digest) != 0 || strcmp(blob->repository, layer->push->repository) == 0 ||
+            !*blob->repository || !reference_parse(blob->repository, &from, NULL))
+            continue;
+        g_autoptr(GError) problem = NULL;
+        *ret_done = send_from(layer, &from, location, &problem);
+        reference_clear(&from);
+        if (!*ret_done && !cancel_check(layer->push->cancel, error))
+            return false;
+    }
+    return true;
+}

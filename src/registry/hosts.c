@@ -300,6 +300,20 @@ static bool add_origin(struct registry *registry, const char *host, GPtrArray *e
     return add_endpoint(registry, endpoints, second, error);
 }
 
+void session_allow_insecure(struct registry_session *session)
+{
+    GPtrArray *endpoints = session->endpoints;
+    struct endpoint *origin = endpoints->pdata[endpoints->len - 1];
+    for (guint i = 0; i < endpoints->len; i++)
+        ((struct endpoint *)endpoints->pdata[i])->tls.skip_verify = true;
+    if (origin->is_fallback || origin->is_plain)
+        return;
+    g_autofree char *plain = g_strconcat("http://", origin->host, NULL);
+    struct endpoint *fallback = endpoint_new(plain, false);
+    fallback->is_fallback = true;
+    g_ptr_array_add(endpoints, fallback);
+}
+
 static bool add_mirrors(struct registry *registry, GPtrArray *endpoints, GError **error)
 {
     for (char **mirror = registry->mirrors; mirror && *mirror; mirror++)

@@ -161,27 +161,6 @@ static bool is_as_kept(const struct registry_blob *blobs, struct push_layer *con
     return true;
 }
 
-static bool put_manifest(struct push *push, const char *target_name, const char *media_type, const char *text, gsize length,
-                         char ret_digest[DIGEST_ROOM], GError **error)
-{
-    g_autofree char *target = g_strconcat("manifests/", target_name, NULL),
-                    *what = g_strconcat("PUT manifest ", target_name, NULL);
-    struct registry_memory_body body;
-    registry_memory_body_init(&body, text, length);
-    struct registry_request request = { .method = "PUT", .target = target, .content_type = media_type, .body = &body.body };
-    struct registry_response response = { 0 };
-    digest_of(text, length, ret_digest);
-    if (!registry_request(push->session, &request, &response, error))
-        return false;
-    bool ok = registry_response_check(push->session, &response, what, error);
-    const char *got = registry_response_header(&response, "docker-content-digest");
-    if (ok && got && strcmp(got, ret_digest) != 0)
-        ok = error_set(error, TARE_ERROR_INTERNAL, "%s: %s: the registry has stored %s instead of %s", push->repository, what,
-                       got, ret_digest);
-    registry_response_clear(&response);
-    return ok;
-}
-
 static bool first_failure(struct push_layer *const *layers, size_t n, GError **error)
 {
     const GError *chosen = NULL;
@@ -251,7 +230,7 @@ static bool finish_tag(const struct teller *teller, const struct tag_push *tag, 
                                                  tag->n_layers, &media_type);
     gsize length = keep ? tag->kept->length : strlen(text);
     char digest[DIGEST_ROOM];
-    if (!put_manifest(push, tag->tag, media_type, text, length, digest, error))
+    if (!upload_manifest(push->session, tag->tag, media_type, text, length, digest, error))
         return false;
     if (!keep) {
         bool ok = registry_manifest_parse(text, length, media_type, &made, error) &&

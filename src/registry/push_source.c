@@ -6,8 +6,10 @@
 
 struct source_content {
     struct upload_content content;
-    struct push_layer *layer;
     struct registry_session *session;
+    const char *digest;
+    guint64 size;
+    struct push_layer *layer; /* or NULL */
     struct fetch *fetch;
 };
 
@@ -15,6 +17,10 @@ struct source_content {
 static void set_cancel(struct source_content *content, struct cancel *cancel)
 {
     struct push_layer *layer = content->layer;
+    if (!layer) {
+        cancel_unref(cancel);
+        return;
+    }
     g_mutex_lock(&layer->push->lock);
     cancel_unref(layer->fetch_cancel);
     layer->fetch_cancel = cancel;
@@ -31,17 +37,17 @@ static void end_fetch(struct source_content *content)
 static bool open_source(struct upload_content *self, struct byte_source **ret, GError **error)
 {
     struct source_content *content = (struct source_content *)self;
-    struct push *push = content->layer->push;
+    struct registry *registry = content->session->registry;
     end_fetch(content);
     struct cancel *cancel = cancel_new();
     set_cancel(content, cancel_ref(cancel));
     const struct fetch_options options = { .session = content->session,
-                                           .digest = content->layer->wanted.digest,
-                                           .size = content->layer->wanted.size,
-                                           .directory = push->registry->downloads,
-                                           .max_attempts = push->registry->max_attempts,
+                                           .digest = content->digest,
+                                           .size = content->size,
+                                           .directory = registry->downloads,
+                                           .max_attempts = registry->max_attempts,
                                            .cancel = cancel };
-    bool ok = cancel_check(push->cancel, error) && fetch_start(&options, &content->fetch, error);
+    bool ok = cancel_check(content->session->cancel, error) && fetch_start(&options, &content->fetch, error);
     cancel_unref(cancel);
     if (ok)
         *ret = fetch_source(content->fetch);
@@ -50,8 +56,8 @@ static bool open_source(struct upload_content *self, struct byte_source **ret, G
 
 static void show(void *user, guint64 sent)
 {
-    struct push_layer *layer = ((struct source_content *)user)->layer;
-    push_layer_show(layer, sent, layer->wanted.size);
+    struct source_content *content = user;
+    push_layer_show(content->layer, sent, content->size);
 }
 
 static void retrying(void *user, unsigned seconds)
@@ -59,36 +65,44 @@ static void retrying(void *user, unsigned seconds)
     push_layer_show_retrying(((struct source_content *)user)->layer, seconds);
 }
 
+static bool pass_on(struct source_content *content, struct registry_session *to, const char *location, GError **error)
+{
+    const struct upload upload = { .session = to,
+                                   .content = &content->content,
+                                   .digest = content->digest,
+                                   .size = content->size,
+                                   .location = location,
+                                   .progress = content->layer ? show : NULL,
+                                   .retrying = content->layer ? retrying : NULL,
+                                   .user = content };
+    char digest[DIGEST_ROOM];
+    guint64 size;
+    bool ok = upload_blob(&upload, digest, &size, error);
+    end_fetch(content);
+    return ok;
+}
+
+bool upload_through(struct registry_session *from, struct registry_session *to, const char *digest, guint64 size,
+                    const char *location, GError **error)
+{
+    struct source_content content = { .content.open = open_source, .session = from, .digest = digest, .size = size };
+    return pass_on(&content, to, location, error);
+}
+
 /* Credentials are for the target's registry: another one is asked as a stranger. */
 static bool send_from(struct push_layer *layer, const struct reference *from, const char *location, GError **error)
 {
     struct push *push = layer->push;
-    struct source_content content = { .content.open = open_source, .layer = layer };
-    bool is_same = strcmp(from->domain, registry_session_host(push->session)) == 0;
-    bool there = false;
-    if (!registry_session_new(push->registry, from, is_same ? push->auth : NULL, REGISTRY_PULL, push->cancel, &content.session,
-                              error))
-        return false;
-    g_autofree char *target = g_strconcat("blobs/", layer->wanted.digest, NULL);
-    struct registry_request request = { .method = "HEAD", .target = target, .once = true };
-    struct registry_response response = { 0 };
+    struct source_content content = {
+        .content.open = open_source, .layer = layer, .digest = layer->wanted.digest, .size = layer->wanted.size
+    };
+    bool is_same = strcmp(from->domain, registry_session_host(push->session)) == 0, is_there = false;
+    guint64 size = 0;
     /* Asked first, so that no upload begins for what nobody has. */
-    if (registry_request(content.session, &request, &response, error)) {
-        there = registry_response_check(content.session, &response, "HEAD blob", error);
-        registry_response_clear(&response);
-    }
-    const struct upload upload = { .session = push->session,
-                                   .content = &content.content,
-                                   .digest = layer->wanted.digest,
-                                   .size = layer->wanted.size,
-                                   .location = location,
-                                   .progress = show,
-                                   .retrying = retrying,
-                                   .user = &content };
-    char digest[DIGEST_ROOM];
-    guint64 size;
-    bool ok = there && upload_blob(&upload, digest, &size, error);
-    end_fetch(&content);
+    bool ok = registry_session_new(push->registry, from, is_same ? push->auth : NULL, REGISTRY_PULL, push->cancel,
+                                   &content.session, error) &&
+              upload_exists(content.session, content.digest, &is_there, &size, error) && is_there &&
+              pass_on(&content, push->session, location, error);
     registry_session_free(content.session);
     return ok;
 }
@@ -102,8 +116,7 @@ bool push_from_source(struct push_layer *layer, const GPtrArray *blobs, const ch
         if (strcmp(blob->digest, layer->wanted.digest) != 0 || strcmp(blob->repository, layer->push->repository) == 0 ||
             !*blob->repository || !reference_parse(blob->repository, &from, NULL))
             continue;
-        g_autoptr(GError) problem = NULL;
-        *ret_done = send_from(layer, &from, location, &problem);
+        *ret_done = send_from(layer, &from, location, NULL);
         reference_clear(&from);
         if (!*ret_done && !cancel_check(layer->push->cancel, error))
             return false;

@@ -65,6 +65,8 @@ struct endpoint {
 void endpoint_free(gpointer endpoint);
 /* The endpoints of a registry, in the order in which they are tried; never empty. */
 bool hosts_resolve(struct registry *registry, const char *domain, enum registry_access access, GPtrArray **ret, GError **error);
+/* As for a registry that the engine's settings call insecure. */
+void session_allow_insecure(struct registry_session *session);
 /* Files for a host that is no endpoint (a redirect's target, a token server). */
 bool hosts_tls(struct registry *registry, const char *host, struct tls_settings *ret, GError **error);
 bool hosts_is_insecure(struct registry *registry, const char *host);
@@ -173,6 +175,13 @@ bool upload_mount(struct registry_session *session, const char *digest, const ch
                   GError **error);
 /* A small one, from memory, where it is not there yet. */
 bool upload_text(struct registry_session *session, const char *digest, const char *text, gsize length, GError **error);
+
+/* PUT manifests/NAME, and that the registry has understood the same. */
+bool upload_manifest(struct registry_session *session, const char *name, const char *media_type, const char *text, gsize length,
+                     char ret_digest[DIGEST_ROOM], GError **error);
+/* From one repository to another, through us. */
+bool upload_through(struct registry_session *from, struct registry_session *to, const char *digest, guint64 size,
+                    const char *location, GError **error);
 
 /* ---- push_layer.c: one layer of a push, in a thread of its own ---- */
 enum push_phase {

@@ -214,3 +214,17 @@ struct registry_push_options {
 /* An image that was pulled and not changed goes out with the manifest and the blobs that it came with, wherever those can be had:
  * from the target itself, another repository of its registry, or where they were pulled from. */
 bool registry_push(struct registry *registry, const struct registry_push_options *options, GError **error);
+
+/* ---- manifests by hand ---- */
+struct registry_remote {
+    const char *reference; /* without tag and digest: latest */
+    bool insecure;         /* as if the engine had been told that this registry is */
+    const struct registry_auth *auth;
+    struct cancel *cancel;
+};
+/* {"Descriptor":{"mediaType","digest","size","platform"},"Raw":base64}; the platform of an image is its config's. */
+bool registry_remote_get(struct registry *registry, const struct registry_remote *remote, json_t **ret, GError **error);
+/* {"MediaType","Raw","Mounts":[{"Digest","From"}]}: blobs that other repositories of the registry have are made known to this
+ * one, then the manifest is stored under the reference's tag or digest. g_free *ret_digest. */
+bool registry_remote_put(struct registry *registry, const struct registry_remote *remote, const json_t *request,
+                         char **ret_digest, GError **error);

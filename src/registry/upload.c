@@ -379,3 +379,23 @@ bool upload_text(struct registry_session *session, const char *digest, const cha
     memory_source_init(&content.source, text, length);
     return upload_exists(session, digest, &exists, &size, error) && (exists || upload_blob(&upload, sent, &size, error));
 }
+
+bool upload_manifest(struct registry_session *session, const char *name, const char *media_type, const char *text, gsize length,
+                     char ret_digest[DIGEST_ROOM], GError **error)
+{
+    g_autofree char *target = g_strconcat("manifests/", name, NULL), *what = g_strconcat("PUT manifest ", name, NULL);
+    struct registry_memory_body body;
+    registry_memory_body_init(&body, text, length);
+    struct registry_request request = { .method = "PUT", .target = target, .content_type = media_type, .body = &body.body };
+    struct registry_response response = { 0 };
+    digest_of(text, length, ret_digest);
+    if (!registry_request(session, &request, &response, error))
+        return false;
+    bool ok = registry_response_check(session, &response, what, error);
+    const char *got = registry_response_header(&response, "docker-content-digest");
+    if (ok && got && strcmp(got, ret_digest) != 0)
+        ok = error_set(error, TARE_ERROR_INTERNAL, "%s/%s: %s: the registry has stored %s instead of %s", session->domain,
+                       session->repository, what, got, ret_digest);
+    registry_response_clear(&response);
+    return ok;
+}

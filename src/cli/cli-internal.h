@@ -403,6 +403,21 @@ struct image_name {
 };
 bool image_name_parse(const char *text, struct image_name *ret, GError **error);
 void image_name_clear(struct image_name *name);
+/* "docker.io/library/debian:12". g_free. */
+char *image_name_canonical(const struct image_name *name);
+
+/* ---- manifest.c and manifest_store.c: manifests of registries, through the engine; lists that are being made ---- */
+/* With registry and tag: "docker.io/library/debian:latest"; NULL and an error. g_free. */
+char *manifest_normalize(const char *text, GError **error);
+/* {"Ref","Descriptor","Raw", and the document as "SchemaV2Manifest", "OCIManifest" or "List"}. */
+json_t *manifest_fetch(struct cli *cli, const char *reference, bool insecure, GError **error);
+json_t *manifest_document(const json_t *manifest);             /* borrowed */
+char *manifest_raw(const json_t *manifest, gsize *ret_length); /* the bytes that have the digest; g_free */
+/* Names are normalized ones. NOT_FOUND: "No such manifest: X". */
+json_t *manifest_store_get(struct cli *cli, const char *list, const char *manifest, GError **error);
+json_t *manifest_store_list(struct cli *cli, const char *list, GError **error);
+bool manifest_store_save(struct cli *cli, const char *list, const char *manifest, const json_t *image, GError **error);
+bool manifest_store_remove(struct cli *cli, const char *list, GError **error);
 
 /* The stream of messages that build, pull, push, load and import answer with (progress.c). */
 struct progress_options {
@@ -531,9 +546,15 @@ cli_handler cmd_image_push;
 cli_handler cmd_image_rm;
 cli_handler cmd_image_save;
 cli_handler cmd_image_tag;
+cli_handler cmd_imagetools_inspect;
 cli_handler cmd_inspect;
 cli_handler cmd_login;
 cli_handler cmd_logout;
+cli_handler cmd_manifest_annotate;
+cli_handler cmd_manifest_create;
+cli_handler cmd_manifest_inspect;
+cli_handler cmd_manifest_push;
+cli_handler cmd_manifest_rm;
 cli_handler cmd_network_connect;
 cli_handler cmd_network_create;
 cli_handler cmd_network_disconnect;

@@ -9,6 +9,8 @@ const struct cli_command *const cli_command_tables[] = { cli_container_commands,
 /* clang-format off */
 const struct cli_group cli_groups[] = {
     { "builder", "Manage builds", false, NULL },
+    { "buildx", "Docker Buildx", false, NULL },
+    { "buildx imagetools", "Commands to work on images in registry", false, NULL },
     { "checkpoint", "Manage checkpoints", false, NULL },
     { "config", "Manage Swarm configs", true, NULL },
     { "container", "Manage containers", false, NULL },

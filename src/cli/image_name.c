@@ -110,3 +110,12 @@ bool image_name_parse(const char *text, struct image_name *ret, GError **error)
     *ret = (struct image_name){ g_strdup(shown), g_strdup(colon), g_strdup(digest) };
     return true;
 }
+
+char *image_name_canonical(const struct image_name *name)
+{
+    g_autofree char *first = g_strndup(name->name, strcspn(name->name, "/"));
+    bool has_host = strchr(name->name, '/') && (strpbrk(first, ".:") || strcmp(first, "localhost") == 0);
+    const char *prefix = has_host ? "" : strchr(name->name, '/') ? "docker.io/" : "docker.io/library/";
+    return g_strconcat(prefix, name->name, name->tag ? ":" : "", name->tag ? name->tag : "", name->digest ? "@" : "",
+                       name->digest ? name->digest : "", NULL);
+}

@@ -23,16 +23,6 @@ bool image_pull(struct cli *cli, const char *image, const char *platform, bool a
     return response && progress_show(response, output, NULL, error);
 }
 
-/* "docker.io/library/debian:12" */
-static char *canonical(const struct image_name *name)
-{
-    g_autofree char *first = g_strndup(name->name, strcspn(name->name, "/"));
-    bool has_host = strchr(name->name, '/') && (strpbrk(first, ".:") || strcmp(first, "localhost") == 0);
-    const char *prefix = has_host ? "" : strchr(name->name, '/') ? "docker.io/" : "docker.io/library/";
-    return g_strconcat(prefix, name->name, name->tag ? ":" : "", name->tag ? name->tag : "", name->digest ? "@" : "",
-                       name->digest ? name->digest : "", NULL);
-}
-
 int cmd_image_pull(struct cli *cli, const struct options *options, GError **error)
 {
     bool all = options_bool(options, "all-tags", false), quiet = options_bool(options, "quiet", false);
@@ -50,7 +40,7 @@ int cmd_image_pull(struct cli *cli, const struct options *options, GError **erro
             print("Using default tag: latest\n");
     }
     fflush(stdout);
-    g_autofree char *full = canonical(&name);
+    g_autofree char *full = image_name_canonical(&name);
     image_name_clear(&name);
     struct progress_options output = { .fd = STDOUT_FILENO, .quiet = quiet };
     const char *platform = options_string(options, "platform", g_getenv("DOCKER_DEFAULT_PLATFORM"));
@@ -67,7 +57,7 @@ int cmd_image_push(struct cli *cli, const struct options *options, GError **erro
     if (!image_name_parse(options->args[0], &name, error))
         return 1;
     bool named = name.tag || name.digest;
-    g_autofree char *full = canonical(&name), *auth = registry_auth_header(cli, options->args[0]),
+    g_autofree char *full = image_name_canonical(&name), *auth = registry_auth_header(cli, options->args[0]),
                     *path = api_path("images", name.name, "/push");
     g_autoptr(GString) query = g_string_new(NULL);
     if (!all)

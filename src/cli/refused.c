@@ -68,7 +68,6 @@ static const struct {
     { "config", swarm },
     { "context export", "copy the context's directories below ~/.docker/contexts" },
     { "context import", "make it with context create" },
-    { "manifest", "manifest lists come with the registries" },
     { "node", swarm },
     { "plugin", "plugins would run as root beside the engine" },
     { "secret", swarm },

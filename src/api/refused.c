@@ -24,11 +24,6 @@ static bool list_plugins(struct api_request *request, GError **error)
     return api_respond_json(request, 200, json_array());
 }
 
-static bool refuse_registry(struct api_request *request, GError **error)
-{
-    return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "registries are not supported yet by this engine");
-}
-
 static bool refuse_networks(struct api_request *request, GError **error)
 {
     return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
@@ -68,7 +63,6 @@ const struct api_route refused_routes[] = {
     { "GET", "/plugins/{name*}", 0, 0, refuse_plugins },
     { "POST", "/plugins/{name*}", 0, 0, refuse_plugins },
     { "DELETE", "/plugins/{name*}", 0, 0, refuse_plugins },
-    { "POST", "/images/{name*}/push", 0, 0, refuse_registry },
     { "POST", "/networks/create", 0, 0, refuse_networks },
     { "POST", "/networks/prune", 0, 0, refuse_networks },
     { "POST", "/networks/{name}/connect", 0, 0, refuse_networks },

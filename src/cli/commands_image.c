@@ -94,6 +94,7 @@ static const struct cli_flag image_pull_flags[] = {
 
 static const struct cli_flag image_push_flags[] = {
     { 'a', "all-tags", "", "Push all tags of an image to the repository" },
+    { 0, "compression", "string", "How layers that have to be compressed are: \"gzip\", \"zstd\" (default \"gzip\")" },
     { 0, "disable-content-trust", "", "Skip image signing (default true)" },
     { 0, "platform", "string", "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)" },
     { 'q', "quiet", "", "Suppress verbose output" },

@@ -136,7 +136,15 @@ static bool watch_layers(const struct teller *teller, struct push_layer *const *
 
 /* ---- one tag ---- */
 
-/* The manifest that this image came with: the one that a repository is known to have, before others. */
+static bool is_all_zstd(const struct registry_blob *blobs, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(blobs[i].media_type, MEDIA_OCI_LAYER_ZSTD) != 0)
+            return false;
+    return true;
+}
+
+/* The manifest that this image came with, or was pushed with before. Whoever asks for zstd means it. */
 static bool find_kept(struct push *push, const struct image *image, size_t n_layers, struct registry_manifest **ret,
                       struct registry_blob **ret_blobs, GPtrArray **ret_all, GError **error)
 {
@@ -146,9 +154,11 @@ static bool find_kept(struct push *push, const struct image *image, size_t n_lay
     *ret_blobs = NULL;
     for (guint i = 0; i < (*ret_all)->len && !*ret; i++) {
         struct registry_manifest *manifest = (*ret_all)->pdata[i];
-        *ret_blobs = manifest_blobs(manifest, n_layers);
-        if (*ret_blobs)
-            *ret = manifest;
+        g_autofree struct registry_blob *blobs = manifest_blobs(manifest, n_layers);
+        if (!blobs || (push->encoding == LAYER_ENCODING_ZSTD && !is_all_zstd(blobs, n_layers)))
+            continue;
+        *ret = manifest;
+        *ret_blobs = g_steal_pointer(&blobs);
     }
     return true;
 }

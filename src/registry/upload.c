@@ -112,20 +112,6 @@ static char *location_of(struct registry_session *session, const struct registry
     return url;
 }
 
-static char *begin_upload(const struct upload *upload, GError **error)
-{
-    struct registry_request request = { .method = "POST", .target = "blobs/uploads/" };
-    struct registry_response response = { 0 };
-    if (!registry_request(upload->session, &request, &response, error))
-        return NULL;
-    g_autofree char *what = describe("POST", upload);
-    char *location = NULL;
-    if (registry_response_check(upload->session, &response, what, error))
-        location = location_of(upload->session, &response, error);
-    registry_response_clear(&response);
-    return location;
-}
-
 static char *with_digest(const char *location, const char *digest)
 {
     return g_strconcat(location, strchr(location, '?') ? "&" : "?", "digest=sha256%3A", digest_hex(digest), NULL);
@@ -144,6 +130,23 @@ struct attempt {
     bool in_pieces;
     bool again; /* it may help to try again */
 };
+
+static char *begin_upload(struct attempt *attempt, GError **error)
+{
+    const struct upload *upload = attempt->upload;
+    struct registry_request request = { .method = "POST", .target = "blobs/uploads/" };
+    struct registry_response response = { 0 };
+    attempt->again = true;
+    if (!registry_request(upload->session, &request, &response, error))
+        return NULL;
+    g_autofree char *what = describe("POST", upload);
+    char *location = NULL;
+    attempt->again = false; /* what a server refuses to begin it refuses the next time, too */
+    if (registry_response_check(upload->session, &response, what, error))
+        location = location_of(upload->session, &response, error);
+    registry_response_clear(&response);
+    return location;
+}
 
 /* The answer to something sent: its place, or an error. */
 static bool take_answer(struct attempt *attempt, const char *method, struct registry_response *response, GError **error)
@@ -252,9 +255,8 @@ static void find_place(struct attempt *attempt)
 
 static bool try_once(struct attempt *attempt, GError **error)
 {
-    attempt->again = true;
     if (!attempt->location)
-        attempt->location = begin_upload(attempt->upload, error);
+        attempt->location = begin_upload(attempt, error);
     if (!attempt->location)
         return false;
     if (attempt->in_pieces)

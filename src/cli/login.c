@@ -15,13 +15,13 @@ static char *ask(const char *question, bool hidden)
     size_t room = 0;
     struct termios old, silent;
     bool changed = hidden && tcgetattr(STDIN_FILENO, &old) == 0;
-    print("%s", question);
-    fflush(stdout);
-    if (changed) {
+    if (changed) { /* before the question: who answers at once is not shown either */
         silent = old;
         silent.c_lflag &= ~(tcflag_t)ECHO;
         tcsetattr(STDIN_FILENO, TCSANOW, &silent);
     }
+    print("%s", question);
+    fflush(stdout);
     ssize_t length = getline(&line, &room, stdin);
     if (changed) {
         tcsetattr(STDIN_FILENO, TCSANOW, &old);

@@ -472,7 +472,7 @@ def test_killed_at_any_instant(new_engine, registry):
         registry.requests.clear()
         pull(engine, name, check=True)
         asked = registry.asked(big_digest(registry))
-        if kept > 1 << 20 and not images:
+        if kept > 1 << 20 and not images and asked:  # none is asked for where all of it was there
             assert int(asked[0].headers["range"][6:].split("-")[0]) > kept - (1 << 20)
         assert partial_bytes(engine, registry) == 0
         engine.docker("rmi", name)

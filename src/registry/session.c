@@ -322,7 +322,8 @@ static bool waits(const struct attempt *attempt, unsigned n, gint64 *ret_us)
 {
     int status = attempt->response->status;
     const struct registry_body *body = attempt->request->body;
-    if (!is_transient(status) || n + 1 >= ATTEMPTS || (body && !body->rewind))
+    bool is_mirror = attempt->endpoint && attempt->endpoint->is_mirror; /* the next one is asked instead */
+    if (!is_transient(status) || is_mirror || n + 1 >= ATTEMPTS || (body && !body->rewind))
         return false;
     gint64 asked = retry_after_us(attempt->response);
     if (asked > REGISTRY_MAX_WAIT_S * G_USEC_PER_SEC)
@@ -338,10 +339,10 @@ static enum exchange_result patient(struct attempt *attempt, const char *url, GE
         gint64 us = (gint64)(G_USEC_PER_SEC / 4) << (2 * n);
         enum exchange_result result = authorised(attempt, url, &problem);
         const struct registry_request *request = attempt->request;
+        bool is_mirror = attempt->endpoint && attempt->endpoint->is_mirror, can_repeat = !request->body || request->body->rewind;
+        bool may_repeat = n + 1 < ATTEMPTS && !request->sink && !is_mirror && can_repeat;
         bool again =
-            !request->once && (result == EXCHANGE_ANSWERED ? waits(attempt, n, &us)
-                                                           : result == EXCHANGE_BROKEN && n + 1 < ATTEMPTS && !request->sink &&
-                                                                 !(request->body && !request->body->rewind));
+            !request->once && (result == EXCHANGE_ANSWERED ? waits(attempt, n, &us) : result == EXCHANGE_BROKEN && may_repeat);
         if (!again) {
             if (problem)
                 g_propagate_error(error, g_steal_pointer(&problem));

@@ -98,7 +98,7 @@ bool container_attach(struct container_manager *manager, const char *name, const
     int ends[2] = { -1, -1 };
     bool queued;
     autocontainer container = container_find(manager, name, error);
-    if (!container)
+    if (!container || !shim_check_detach_keys(options->detach_keys, error))
         return false;
     if (done_fd && pipe2_cloexec(ends, error) < 0)
         return false;

@@ -177,6 +177,13 @@ void request_merge_image(json_t *config, const json_t *image_config);
 bool runtime_program(const struct container_manager *manager, const json_t *host_config, char **ret, GError **error);
 bool signal_parse(const char *text, int *ret, GError **error);
 
+/* ---- refuse.c ---- */
+bool request_refuse(struct container_manager *manager, const json_t *config, const json_t *host_config, const json_t *networking,
+                    unsigned api_version, json_t *warnings, GError **error);
+/* The whole LogConfig, defaults included; warnings may be NULL. */
+bool refuse_log_options(const json_t *log, json_t *warnings, GError **error);
+bool request_check_platform(const char *platform, const char *image_name, const json_t *image_config, GError **error);
+
 /* ---- mounts.c ---- */
 /* Binds, Mounts, Tmpfs, VolumesFrom and the config's Volumes → mount points; makes named and anonymous volumes and fills fresh
  * ones from the image. */
@@ -258,9 +265,14 @@ void files_remove_run(struct container *container);
 
 /* ---- devices.c, seccomp.c ---- */
 GArray *devices_new(void); /* of struct spec_device */
+/* The devices that --device-read-bps and the like name are there. */
+bool devices_check_limits(const json_t *host_config, GError **error);
 bool devices_collect(const json_t *host_config, GArray *devices, GError **error);
 /* A new fd of the compiled filter; -1 where there is to be none. */
 bool seccomp_filter(struct container_manager *manager, const json_t *host_config, int *ret, GError **error);
+
+/* ---- log_config.c ---- */
+json_t *log_configuration(struct container *container, const json_t *host_config, GError **error); /* NULL and an error */
 
 /* ---- start.c ---- */
 /* The caller holds the operation lock. */

@@ -87,7 +87,8 @@ static bool complete(struct container_manager *manager, const char *id, json_t *
 }
 
 /* The image's layers, configuration and id; a request without an image (a build from scratch) has none. */
-static bool take_image(struct container_manager *manager, struct container *container, json_t *config, GError **error)
+static bool take_image(struct container_manager *manager, struct container *container, const char *platform, json_t *config,
+                       GError **error)
 {
     const char *name = json_get_string(config, "Image", "");
     if (!*name) {
@@ -98,6 +99,10 @@ static bool take_image(struct container_manager *manager, struct container *cont
     struct image *image;
     if (!image_store_get(manager->images, name, &image, error))
         return false;
+    if (!request_check_platform(platform, name, image->config, error)) {
+        image_unref(image);
+        return false;
+    }
     container->image_id = g_strdup(image->id);
     container->diff_ids = g_strdupv(image->diff_ids);
     request_merge_image(config, image_run_config(image));
@@ -144,9 +149,16 @@ static bool create_named(struct container *container, json_t *config, json_t *ho
     return true;
 }
 
-static bool create(struct container_manager *manager, const char *name, const json_t *body, bool step, json_t **ret,
-                   GError **error)
+struct create_call {
+    const char *name, *platform;
+    const json_t *body;
+    unsigned api_version; /* the minor one */
+    bool step;            /* of a build */
+};
+
+static bool create(struct container_manager *manager, const struct create_call *call, json_t **ret, GError **error)
 {
+    const char *name = call->name;
     g_autoptr(json_t) config = NULL;
     g_autoptr(json_t) host_config = NULL;
     g_autoptr(json_t) warnings = json_array();
@@ -155,13 +167,16 @@ static bool create(struct container_manager *manager, const char *name, const js
     container->created_ns = timestamp_now();
     if (name && *name && !container_check_name(name, error))
         return false;
-    if (!request_parse(body, &config, &host_config, &container->networking, error) ||
-        !request_validate(config, host_config, false, warnings, error) || !take_image(manager, container, config, error) ||
-        !complete(manager, container->id, config, host_config, error))
+    if (!request_parse(call->body, &config, &host_config, &container->networking, error) ||
+        !request_validate(config, host_config, false, warnings, error) ||
+        !take_image(manager, container, call->platform, config, error) ||
+        !complete(manager, container->id, config, host_config, error) ||
+        !refuse_log_options(json_get_object(host_config, "LogConfig"), warnings, error) ||
+        !request_refuse(manager, config, host_config, container->networking, call->api_version, warnings, error))
         return false;
     if (!non_empty(config, "Entrypoint") && !non_empty(config, "Cmd"))
         return INVALID("No command specified");
-    container->is_volatile = step || json_get_bool(host_config, "AutoRemove", false);
+    container->is_volatile = call->step || json_get_bool(host_config, "AutoRemove", false);
     if (!take_name(container, name, error))
         return false;
     if (!create_named(container, config, host_config, error)) {
@@ -175,12 +190,14 @@ static bool create(struct container_manager *manager, const char *name, const js
 bool container_create(struct container_manager *manager, const char *name, const char *platform, const json_t *body,
                       unsigned api_version, json_t **ret, GError **error)
 {
-    return create(manager, name, body, false, ret, error);
+    const struct create_call call = { .name = name, .platform = platform, .body = body, .api_version = api_version % 100 };
+    return create(manager, &call, ret, error);
 }
 
 bool container_create_step(struct container_manager *manager, const json_t *body, json_t **ret, GError **error)
 {
-    return create(manager, NULL, body, true, ret, error);
+    const struct create_call call = { .body = body, .api_version = 51, .step = true };
+    return create(manager, &call, ret, error);
 }
 
 bool container_set_secret_environment(struct container_manager *manager, const char *name, const char *const *env, GError **error)

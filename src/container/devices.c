@@ -68,6 +68,23 @@ static void add_directory(GArray *devices, const char *directory, const char *ta
     closedir(stream);
 }
 
+bool devices_check_limits(const json_t *host_config, GError **error)
+{
+    static const char *const keys[] = { "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps",
+                                        "BlkioDeviceWriteIOps" };
+    size_t i;
+    json_t *limit;
+    for (size_t k = 0; k < G_N_ELEMENTS(keys); k++)
+        json_array_foreach(json_get_array(host_config, keys[k]), i, limit)
+        {
+            struct stat st;
+            const char *path = json_get_string(limit, "Path", "");
+            if (stat(path, &st) < 0)
+                return error_set(error, TARE_ERROR_INVALID, "stat %s: %s", path, error_errno_text(errno));
+        }
+    return true;
+}
+
 bool devices_collect(const json_t *host_config, GArray *devices, GError **error)
 {
     size_t i;

@@ -138,6 +138,9 @@ bool container_exec_create(struct container_manager *manager, const char *name, 
     g_autoptr(json_t) config = canonical(body);
     if (!json_array_size(json_object_get(config, "Cmd")))
         return error_set(error, TARE_ERROR_INVALID, "No exec command specified");
+    const char *keys = json_get_string(config, "DetachKeys", "");
+    if (!shim_check_detach_keys(keys, NULL))
+        return error_set(error, TARE_ERROR_INVALID, "Invalid escape keys (%s) provided", keys);
     struct exec *exec = g_new0(struct exec, 1);
     identifier_new(exec->id);
     exec->config = json_incref(config);

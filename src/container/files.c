@@ -43,7 +43,8 @@ static bool dress_upper(int upper, const int *lowers, size_t n_lowers, GError **
         st = (struct stat){ .st_mode = S_IFDIR | 0755 };
     bool is_dated = st.st_mtim.tv_sec != 0;
     const struct timespec times[2] = { st.st_mtim, st.st_mtim };
-    if (fchown(upper, st.st_uid, st.st_gid) < 0 || fchmod(upper, st.st_mode & 07777) < 0 || (is_dated && futimens(upper, times) < 0))
+    if (fchown(upper, st.st_uid, st.st_gid) < 0 || fchmod(upper, st.st_mode & 07777) < 0 ||
+        (is_dated && futimens(upper, times) < 0))
         return error_set_errno(error, errno, "set attributes of the container's root");
     return true;
 }

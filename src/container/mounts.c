@@ -243,7 +243,8 @@ static bool parse_mount(const json_t *mount, json_t **ret, GError **error)
             g_prefix_error(error, "invalid mount config for type \"%s\": ", type);
             return false;
         }
-    return INVALID("invalid mount config for type \"%s\": mount type unknown", type);
+    return !*target ? INVALID("invalid mount config for type \"%s\": field Target must not be empty", type)
+                    : INVALID("invalid mount config for type \"%s\": mount type unknown", type);
 }
 
 /* ---- all of them ---- */
@@ -316,6 +317,15 @@ static bool add_own(json_t *mounts, size_t n_inherited, json_t *mount, GError **
     return false;
 }
 
+/* --volume-driver counts for volumes that name none of their own. */
+static json_t *set_driver(json_t *mount, const json_t *host_config)
+{
+    const char *driver = json_get_string(host_config, "VolumeDriver", "");
+    if (*driver && !strcmp(json_get_string(mount, "Type", ""), "volume"))
+        json_object_set_new(mount, "_Driver", json_string(driver));
+    return mount;
+}
+
 bool mounts_collect(struct container_manager *manager, const json_t *config, const json_t *host_config, json_t *mounts,
                     GError **error)
 {
@@ -325,9 +335,14 @@ bool mounts_collect(struct container_manager *manager, const json_t *config, con
     json_array_foreach(json_get_array(host_config, "VolumesFrom"), i,
                        value) if (!add_volumes_from(manager, mounts, json_string_value(value), error)) return false;
     size_t n_inherited = json_array_size(mounts);
-    json_array_foreach(json_get_array(host_config, "Binds"), i,
-                       value) if (!parse_bind(json_string_value(value), &mount, error) ||
-                                  !add_own(mounts, n_inherited, mount, error)) return false;
+    json_array_foreach(json_get_array(host_config, "Binds"), i, value)
+    {
+        if (!parse_bind(json_string_value(value), &mount, error))
+            return false;
+        set_driver(mount, host_config);
+        if (!add_own(mounts, n_inherited, mount, error))
+            return false;
+    }
     json_array_foreach(json_get_array(host_config, "Mounts"), i,
                        value) if (!parse_mount(value, &mount, error) || !add_own(mounts, n_inherited, mount, error)) return false;
     json_object_foreach(json_get_object(host_config, "Tmpfs"), path, value)
@@ -350,7 +365,7 @@ bool mounts_collect(struct container_manager *manager, const json_t *config, con
         if (json_array_size(mounts) >= MOUNTS_MAX)
             return INVALID("too many mounts: at most %d", MOUNTS_MAX);
         if (!find_destination(mounts, clean, NULL) && !json_object_get(json_get_object(host_config, "Tmpfs"), clean))
-            json_array_append_new(mounts, volume_mount(NULL, clean, "", true));
+            json_array_append_new(mounts, set_driver(volume_mount(NULL, clean, "", true), host_config));
     }
     return true;
 }

@@ -1,9 +1,12 @@
-/* HostConfig's limits and devices as the OCI specification's linux.resources. Pure. */
+/* HostConfig's limits and devices as the OCI specification's linux.resources. Reads nothing of the host but the numbers of
+ * devices. */
 #include "container/container-internal.h"
 
 #include "base/parse.h"
 
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 /* Sets the member unless the value is zero. */
 static void set_unless_zero(json_t *object, const char *key, gint64 value)
@@ -25,6 +28,7 @@ static json_t *memory_resources(const json_t *host_config)
     set_unless_zero(memory, "limit", json_get_int(host_config, "Memory", 0));
     set_unless_zero(memory, "reservation", json_get_int(host_config, "MemoryReservation", 0));
     set_unless_zero(memory, "swap", json_get_int(host_config, "MemorySwap", 0));
+    set_unless_zero(memory, "kernelTCP", json_get_int(host_config, "KernelMemoryTCP", 0));
     gint64 swappiness = json_get_int(host_config, "MemorySwappiness", -1);
     if (swappiness >= 0)
         json_object_set_new(memory, "swappiness", json_integer(swappiness));
@@ -56,6 +60,38 @@ static json_t *cpu_resources(const json_t *host_config)
     return cpu;
 }
 
+/* [{Path, Rate or Weight}] with the device's numbers; those that do not exist were refused (devices_check_limits). */
+static void add_device_limits(json_t *block, const json_t *limits, const char *from, const char *key, const char *value_key)
+{
+    json_t *list = json_array(), *limit;
+    size_t i;
+    json_array_foreach((json_t *)limits, i, limit)
+    {
+        struct stat st;
+        if (stat(json_get_string(limit, "Path", ""), &st) == 0)
+            json_array_append_new(list,
+                                  json_pack("{s:I, s:I, s:I}", "major", (json_int_t)major(st.st_rdev), "minor",
+                                            (json_int_t)minor(st.st_rdev), value_key, (json_int_t)json_get_int(limit, from, 0)));
+    }
+    if (json_array_size(list))
+        json_object_set(block, key, list);
+    json_decref(list);
+}
+
+static json_t *block_resources(const json_t *host_config)
+{
+    static const char *const rates[][2] = { { "BlkioDeviceReadBps", "throttleReadBpsDevice" },
+                                            { "BlkioDeviceWriteBps", "throttleWriteBpsDevice" },
+                                            { "BlkioDeviceReadIOps", "throttleReadIOPSDevice" },
+                                            { "BlkioDeviceWriteIOps", "throttleWriteIOPSDevice" } };
+    json_t *block = json_object();
+    set_unless_zero(block, "weight", json_get_int(host_config, "BlkioWeight", 0));
+    add_device_limits(block, json_get_array(host_config, "BlkioWeightDevice"), "Weight", "weightDevice", "weight");
+    for (size_t i = 0; i < G_N_ELEMENTS(rates); i++)
+        add_device_limits(block, json_get_array(host_config, rates[i][0]), "Rate", rates[i][1], "rate");
+    return block;
+}
+
 json_t *spec_resources(const json_t *host_config)
 {
     json_t *resources = json_object();
@@ -64,9 +100,7 @@ json_t *spec_resources(const json_t *host_config)
     gint64 pids = json_get_int(host_config, "PidsLimit", 0);
     if (pids)
         json_object_set_new(resources, "pids", json_pack("{s:I}", "limit", (json_int_t)(pids < 0 ? -1 : pids)));
-    gint64 weight = json_get_int(host_config, "BlkioWeight", 0);
-    if (weight)
-        json_object_set_new(resources, "blockIO", json_pack("{s:I}", "weight", (json_int_t)weight));
+    set_unless_empty(resources, "blockIO", block_resources(host_config));
     return resources;
 }
 

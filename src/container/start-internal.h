@@ -26,4 +26,7 @@ bool start_join_namespaces(struct start *start, GError **error);
 bool start_take_network(struct start *start, GError **error);
 void start_drop_network(struct start *start);
 bool start_take_shm(struct start *start, GError **error);
+/* start_errors.c: takes the error and sets another; the exit code that the record gets. */
+bool start_is_plan_error(const GError *error);
+void start_word_error(GError **error, int *ret_exit_code);
 bool dir_make_run(struct container *container, GError **error);

@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #define SHIM_FDS_FIRST 6
-#define LOG_FILES_MAX 10000
 
 /* ---- layers ---- */
 
@@ -66,7 +65,8 @@ static void drop_layers(struct start *start)
 
 static bool take_mounts(struct start *start, GError **error)
 {
-    return mounts_check(start->container, error) && devices_collect(start->host_config, start->devices, error);
+    return mounts_check(start->container, error) && devices_check_limits(start->host_config, error) &&
+           devices_collect(start->host_config, start->devices, error);
 }
 
 static bool take_files(struct start *start, GError **error)
@@ -173,55 +173,6 @@ static int hand_over(struct start *start, int fd)
     return SHIM_FDS_FIRST + (int)start->fds->len - 1;
 }
 
-static bool log_size(const json_t *options, const char *key, gint64 *ret, GError **error)
-{
-    const char *text = json_get_string(options, key, "");
-    *ret = 0;
-    if (!*text || !strcmp(text, "-1"))
-        return true;
-    return (parse_ram_bytes(text, ret) && *ret >= 0) ||
-           error_set(error, TARE_ERROR_INVALID, "invalid value for %s: %s", key, text);
-}
-
-/* The labels that --log-opt labels= and env= name, as attributes of each log entry. */
-static json_t *log_labels(const struct start *start, const json_t *options)
-{
-    json_t *attributes = json_object();
-    g_auto(GStrv) labels = g_strsplit(json_get_string(options, "labels", ""), ",", 256);
-    g_auto(GStrv) variables = g_strsplit(json_get_string(options, "env", ""), ",", 256);
-    const json_t *own = json_get_object(start->container->config, "Labels");
-    for (char **label = labels; *label; label++)
-        if (json_object_get(own, *label))
-            json_object_set(attributes, *label, json_object_get(own, *label));
-    size_t i;
-    json_t *value;
-    json_array_foreach(json_get_array(start->container->config, "Env"), i, value)
-    {
-        const char *text = json_string_value(value);
-        g_autofree char *name = g_strndup(text, strcspn(text, "="));
-        if (*name && text[strlen(name)] && g_strv_contains((const char *const *)variables, name))
-            json_object_set_new(attributes, name, json_string(text + strlen(name) + 1));
-    }
-    return attributes;
-}
-
-static json_t *log_configuration(const struct start *start, GError **error)
-{
-    const json_t *log = json_get_object(start->host_config, "LogConfig"), *options = json_get_object(log, "Config");
-    g_autofree char *path = container_log_path(start->container);
-    gint64 max_size;
-    guint64 max_file = 1;
-    const char *files = json_get_string(options, "max-file", "");
-    if (!log_size(options, "max-size", &max_size, error))
-        return NULL;
-    if (*files && (!parse_uint(files, LOG_FILES_MAX, &max_file) || max_file == 0)) {
-        error_set(error, TARE_ERROR_INVALID, "invalid value for max-file: %s", files);
-        return NULL;
-    }
-    return json_pack("{s:s, s:s, s:I, s:I, s:o}", "driver", json_get_string(log, "Type", "json-file"), "path", path, "max_size",
-                     (json_int_t)max_size, "max_file", (json_int_t)max_file, "labels", log_labels(start, options));
-}
-
 static json_t *overlay_configuration(struct start *start, json_t *fds)
 {
     g_autofree char *state_dir = container_state_dir(start->container);
@@ -277,7 +228,7 @@ static json_t *shim_configuration(struct start *start, GError **error)
     const char *signal_text = json_get_string(container->config, "StopSignal", "");
     if (*signal_text)
         signal_parse(signal_text, &stop_signal, NULL);
-    json_t *log = log_configuration(start, error), *fds = json_object(), *health = NULL;
+    json_t *log = log_configuration(container, start->host_config, error), *fds = json_object(), *health = NULL;
     if (!log || !init_program(start, &init, error) || !health_configuration(container, start->host_config, &health, error)) {
         json_decref(log);
         json_decref(fds);
@@ -489,37 +440,6 @@ static const struct phase {
     { "start", start_container, NULL, true },
 };
 
-/* What dockerd makes of a failure of the runtime: its text, its code for the API and the exit code that the record gets. */
-static void word_runtime_error(GError **error, int *ret_exit_code)
-{
-    static const struct {
-        const char *part;
-        int exit_code;
-    } known[] = {
-        { "executable file not found", 127 }, { "no such file or directory", 127 },
-        { "permission denied", 126 },         { "is a directory", 126 },
-        { "not a directory", 127 },
-    };
-    GError *old = *error;
-    bool plain = g_str_has_prefix(old->message, "unable to find ") || g_str_has_prefix(old->message, "Cannot mkdir") ||
-                 g_str_has_prefix(old->message, "uids and gids must be");
-    *ret_exit_code = 128;
-    for (size_t i = 0; i < G_N_ELEMENTS(known) && *ret_exit_code == 128; i++)
-        if (strstr(old->message, known[i].part))
-            *ret_exit_code = known[i].exit_code;
-    if (plain)
-        return;
-    const char *prefix =
-        g_str_has_prefix(old->message, "runc create failed") ? "" : "runc create failed: unable to start container process: ";
-    const char *bare = g_str_has_prefix(old->message, "unable to start container process: ")
-                           ? old->message + strlen("unable to start container process: ")
-                           : old->message;
-    *error = NULL;
-    error_set(error, *ret_exit_code == 128 && old->code != TARE_ERROR_INVALID ? TARE_ERROR_INTERNAL : TARE_ERROR_INVALID,
-              "failed to create shim task: OCI runtime create failed: %s%s: unknown", prefix, bare);
-    g_error_free(old);
-}
-
 static bool run_phases(struct start *start, int *ret_exit_code, GError **error)
 {
     g_autoptr(GString) times = g_string_new(NULL);
@@ -533,8 +453,8 @@ static bool run_phases(struct start *start, int *ret_exit_code, GError **error)
         before = now;
         if (ok)
             continue;
-        if (phases[i].is_runtime)
-            word_runtime_error(&inner, ret_exit_code);
+        if (phases[i].is_runtime || start_is_plan_error(inner))
+            start_word_error(&inner, ret_exit_code);
         g_propagate_error(error, inner);
         for (size_t k = i + 1; k-- > 0;)
             if (phases[k].undo)

@@ -76,6 +76,7 @@ GArray *cgroup_v1_settings(const struct plan_resources *resources)
         { RES_MEMORY_SWAP, "memory", "memory.memsw.limit_in_bytes", true },
         { RES_MEMORY_RESERVATION, "memory", "memory.soft_limit_in_bytes", false },
         { RES_MEMORY_SWAPPINESS, "memory", "memory.swappiness", false },
+        { RES_MEMORY_KERNEL_TCP, "memory", "memory.kmem.tcp.limit_in_bytes", true },
         { RES_CPU_SHARES, "cpu", "cpu.shares", false },
         { RES_CPU_PERIOD, "cpu", "cpu.cfs_period_us", false },
         { RES_CPU_QUOTA, "cpu", "cpu.cfs_quota_us", false },

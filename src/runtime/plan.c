@@ -98,9 +98,14 @@ static bool check_plan(struct runtime_plan *plan, GError **error)
         return error_set(error, TARE_ERROR_INVALID, "linux.uidMappings: mappings need a user namespace");
     for (guint i = 0; i < plan->sysctls->len; i++) {
         const struct plan_sysctl *sysctl = &g_array_index(plan->sysctls, struct plan_sysctl, i);
-        if (!plan_namespace(plan, sysctl->needs))
-            return error_set(error, TARE_ERROR_INVALID, "linux.sysctl: \"%s\" is not allowed in the host's namespace",
-                             sysctl->path);
+        if (plan_namespace(plan, sysctl->needs))
+            continue;
+        g_autofree char *name = g_strdelimit(g_strdup(sysctl->path), "/", '.');
+        return sysctl->needs == CLONE_NEWNET
+                   ? error_set(error, TARE_ERROR_INVALID, "linux.sysctl: sysctl \"%s\" not allowed in host network namespace",
+                               name)
+                   : error_set(error, TARE_ERROR_INVALID, "linux.sysctl: sysctl \"%s\" is not allowed in the hosts %s namespace",
+                               name, sysctl->needs == CLONE_NEWIPC ? "ipc" : "uts");
     }
     const char *groups = json_get_string(plan->annotations, "tare.additionalGroups", NULL);
     if (groups && *groups)

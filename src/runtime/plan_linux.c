@@ -168,6 +168,10 @@ static bool parse_sysctls(const json_t *value, const char *path, void *out, GErr
         g_autofree char *dotted = g_strdup(sysctl.path);
         g_strdelimit(dotted, "/", '.');
         int needs = sysctl_namespace(dotted);
+        if (strcmp(dotted, "kernel.hostname") == 0)
+            return error_set(error, TARE_ERROR_INVALID,
+                             "%s: sysctl \"kernel.hostname\" is not allowed as it conflicts with the OCI \"hostname\" field",
+                             path);
         g_array_index(sysctls, struct plan_sysctl, sysctls->len - 1).needs = needs;
         g_auto(GStrv) parts = g_strsplit(sysctl.path, "/", -1);
         for (char **part = parts; *part; part++)

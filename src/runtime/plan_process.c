@@ -70,7 +70,7 @@ static bool parse_rlimit(const json_t *value, const char *path, void *out, GErro
         if (strcmp(rlimit_names[i].name, type) == 0)
             rlimit->resource = rlimit_names[i].resource;
     if (rlimit->resource < 0)
-        return error_set(error, TARE_ERROR_INVALID, "%s.type: unknown limit \"%s\"", path, type);
+        return error_set(error, TARE_ERROR_INVALID, "%s.type: wrong rlimit value: %s", path, type);
     if (!plan_parse_object(value, path, fields, G_N_ELEMENTS(fields), out, error))
         return false;
     if (rlimit->limit.rlim_cur > rlimit->limit.rlim_max)

@@ -34,6 +34,7 @@ static bool parse_memory(const json_t *value, const char *path, void *out, GErro
         { "reservation", RES_MEMORY_RESERVATION, -1, G_MAXINT64, true },
         { "swap", RES_MEMORY_SWAP, -1, G_MAXINT64, true },
         { "swappiness", RES_MEMORY_SWAPPINESS, -1, 200, false },
+        { "kernelTCP", RES_MEMORY_KERNEL_TCP, -1, G_MAXINT64, false },
     };
     struct plan_resources *resources = out;
     if (!parse_numbers(value, path, rows, G_N_ELEMENTS(rows), resources, error))

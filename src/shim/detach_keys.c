@@ -1,3 +1,5 @@
+#include "shim/shim.h"
+
 #include "shim/shim-internal.h"
 
 #include <string.h>
@@ -67,4 +69,10 @@ bool detach_keys_filter(struct detach_keys *keys, const guint8 *data, size_t len
         }
     }
     return false;
+}
+
+bool shim_check_detach_keys(const char *text, GError **error)
+{
+    struct detach_keys keys;
+    return detach_keys_parse(text, &keys, error);
 }

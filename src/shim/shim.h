@@ -93,6 +93,8 @@ bool shim_reply(int connection, json_t **ret_reply, int *ret_fds, size_t *n_ret_
 /* For starting one: the listening socket (0600; what a dead shim left at the path is removed). Paths may be longer than a socket
  * address has room for. */
 int shim_listen(const char *socket_path, GError **error);
+/* Whether an attach or exec will take these detach keys ("ctrl-p,ctrl-q"; NULL or "": the default). */
+bool shim_check_detach_keys(const char *text, GError **error);
 /* Reads the frame of the ready pipe: true when the shim serves. */
 bool shim_wait_ready(int ready_fd, GError **error);
 /* The shim program's main loop; returns the process's exit status. */

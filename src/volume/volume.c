@@ -222,7 +222,7 @@ static bool ensure_volume(struct volume_manager *manager, const struct volume_dr
 {
     const char *name = draft->name;
     gint64 present;
-    if (!check_name(name, error) || !check_driver(name, draft->driver, draft->options, error) ||
+    if (!check_driver(name, draft->driver, draft->options, error) || !check_name(name, error) ||
         !database_get_int(manager->database, 0, &present, error, "SELECT count(*) FROM volume WHERE name = ?", "s", name) ||
         !insert_records(manager, draft, present, error))
         return false;

@@ -1,6 +1,8 @@
 /* Content of containers: cp, export, commit. */
 #include "api/api-internal.h"
 
+#include "base/fd.h"
+
 #include <string.h>
 
 static struct container_manager *manager(const struct api_request *request)
@@ -54,6 +56,15 @@ static bool put_archive(struct api_request *request, GError **error)
 static bool export_container(struct api_request *request, GError **error)
 {
     struct api_stream answer;
+    g_autofd int file = http_exchange_take_file(request->http, "output");
+    if (file >= 0) {
+        struct fd_sink sink;
+        fd_sink_init(&sink, file, "archive");
+        if (!container_export(manager(request), request->name, &sink.sink, http_exchange_cancel(request->http), error))
+            return false;
+        http_exchange_header(request->http, "X-Tare-File", "written");
+        return api_respond_empty(request, 200);
+    }
     api_stream_init(&answer, request, "application/octet-stream", true);
     return container_export(manager(request), request->name, &answer.sink, http_exchange_cancel(request->http), error);
 }

@@ -15,7 +15,8 @@
 /* ---- transport: the bytes of a connection, plain or TLS ---- */
 struct http_transport {
     int fd;
-    SSL *tls; /* NULL: plain. Then fd is non-blocking. */
+    SSL *tls;   /* NULL: plain. Then fd is non-blocking. */
+    int passed; /* the last fd that a client on a unix socket sent along, or -1 */
 };
 /* Bytes, 0 at the end, -1 with errno (EAGAIN after timeout_ms, which -1 makes endless). */
 gssize http_transport_read(struct http_transport *transport, void *buffer, gsize length, int timeout_ms);

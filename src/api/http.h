@@ -62,6 +62,9 @@ struct byte_source *http_exchange_body(struct http_exchange *exchange);
 /* The whole body, at most max bytes; NUL-terminated; g_free. */
 bool http_exchange_read_body(struct http_exchange *exchange, gsize max, char **ret, gsize *ret_length, GError **error);
 /* Set when the client goes away, or the server stops. */
+/* A regular file that the client sent along with a request whose header X-Tare-File says what for ("output": its answer is
+ * written there and not sent; "input": it is the body); -1 where there is none of that use. The caller's. */
+int http_exchange_take_file(struct http_exchange *exchange, const char *use);
 struct cancel *http_exchange_cancel(struct http_exchange *exchange);
 /* A number that the log names the request by. */
 guint64 http_exchange_number(const struct http_exchange *exchange);

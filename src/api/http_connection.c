@@ -118,6 +118,7 @@ void http_connection_serve(struct http_server *server, int fd, bool tls)
     struct http_connection *connection = g_new0(struct http_connection, 1);
     connection->server = server;
     connection->transport.fd = fd;
+    connection->transport.passed = -1;
     connection->hijack_pair = -1;
     connection->parser = http_parser_state_new();
     g_mutex_lock(&server->lock);
@@ -140,6 +141,7 @@ void http_connection_serve(struct http_server *server, int fd, bool tls)
     g_mutex_unlock(&server->lock);
     if (connection->transport.tls)
         SSL_free(connection->transport.tls);
+    fd_close(connection->transport.passed);
     fd_close(connection->transport.fd);
     http_parser_state_free(connection->parser);
     g_free(connection);

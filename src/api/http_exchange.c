@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 
 enum { GATHER_ROOM = 32768 };
@@ -437,4 +438,17 @@ guint64 http_exchange_number(const struct http_exchange *exchange)
 bool http_exchange_has_begun(const struct http_exchange *exchange)
 {
     return exchange->begun;
+}
+
+int http_exchange_take_file(struct http_exchange *exchange, const char *use)
+{
+    const char *wanted = http_request_header(exchange->request, "X-Tare-File");
+    int *passed = &exchange->connection->transport.passed;
+    struct stat st;
+    if (!wanted || strcmp(wanted, use) != 0 || *passed < 0 || fstat(*passed, &st) < 0 || !S_ISREG(st.st_mode))
+        return -1;
+    int access = fcntl(*passed, F_GETFL) & O_ACCMODE;
+    if (access != O_RDWR && access != (strcmp(use, "output") == 0 ? O_WRONLY : O_RDONLY))
+        return -1;
+    return fd_steal(passed);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,6 +44,25 @@ static int tls_wants(SSL *tls, int r, short *ret_events)
     }
 }
 
+/* Clients of our own on this machine may send the file along that they want read or written (http_exchange_take_file). */
+static ssize_t receive_with_fd(struct http_transport *transport, void *buffer, gsize length)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec piece = { .iov_base = buffer, .iov_len = length };
+    struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+    ssize_t n = recvmsg(transport->fd, &message, MSG_CMSG_CLOEXEC);
+    struct cmsghdr *header = n >= 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+        header->cmsg_len == CMSG_LEN(sizeof(int))) {
+        fd_close(transport->passed);
+        memcpy(&transport->passed, CMSG_DATA(header), sizeof(int));
+    }
+    return n;
+}
+
 gssize http_transport_read(struct http_transport *transport, void *buffer, gsize length, int timeout_ms)
 {
     for (;;) {
@@ -58,7 +78,7 @@ gssize http_transport_read(struct http_transport *transport, void *buffer, gsize
             return -1;
         if (transport->tls)
             continue;
-        ssize_t n = recv(transport->fd, buffer, length, 0);
+        ssize_t n = receive_with_fd(transport, buffer, length);
         if (n >= 0 || errno != EINTR)
             return n;
     }

@@ -1,6 +1,8 @@
 /* /images: looking at them, naming, removing, saving and loading. */
 #include "api/api-internal.h"
 
+#include "base/fd.h"
+
 #include <string.h>
 
 static bool list_images(struct api_request *request, GError **error)
@@ -73,6 +75,15 @@ static bool prune_images(struct api_request *request, GError **error)
 static bool save(struct api_request *request, const char *const *names, GError **error)
 {
     struct api_stream answer;
+    g_autofd int file = http_exchange_take_file(request->http, "output");
+    if (file >= 0) {
+        struct fd_sink sink;
+        fd_sink_init(&sink, file, "archive");
+        if (!image_save(request->engine->images, names, &sink.sink, http_exchange_cancel(request->http), error))
+            return false;
+        http_exchange_header(request->http, "X-Tare-File", "written");
+        return api_respond_empty(request, 200);
+    }
     api_stream_init(&answer, request, "application/x-tar", true);
     return image_save(request->engine->images, names, &answer.sink, http_exchange_cancel(request->http), error);
 }
@@ -95,7 +106,11 @@ static bool load_images(struct api_request *request, GError **error)
     api_stream_init(&progress, request, "application/json", false);
     const struct image_load_options options = { .quiet = api_query_bool_default(request, "quiet", true),
                                                 .cancel = http_exchange_cancel(request->http) };
-    bool ok = image_load(request->engine->images, http_exchange_body(request->http), &options, &progress.sink, error);
+    g_autofd int file = http_exchange_take_file(request->http, "input");
+    struct fd_source source;
+    fd_source_init(&source, file, "archive");
+    struct byte_source *archive = file >= 0 ? &source.source : http_exchange_body(request->http);
+    bool ok = image_load(request->engine->images, archive, &options, &progress.sink, error);
     return api_finish_messages(request, ok, error);
 }
 

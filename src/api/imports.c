@@ -1,6 +1,7 @@
 /* POST /images/create: importing a root file system, or pulling. */
 #include "api/api-internal.h"
 
+#include "base/fd.h"
 #include "engine/download.h"
 
 #include <string.h>
@@ -78,8 +79,11 @@ static bool create_image(struct api_request *request, GError **error)
         return api_pull(request, image, error);
     if (!from)
         return error_set(error, TARE_ERROR_INVALID, "one of fromImage and fromSrc is needed");
-    bool ok = strcmp(from, "-") == 0 ? import_source(request, http_exchange_body(request->http), "-", error)
-                                     : import_url(request, from, error);
+    g_autofd int file = http_exchange_take_file(request->http, "input");
+    struct fd_source source;
+    fd_source_init(&source, file, "file");
+    struct byte_source *body = file >= 0 ? &source.source : http_exchange_body(request->http);
+    bool ok = strcmp(from, "-") == 0 ? import_source(request, body, "-", error) : import_url(request, from, error);
     return api_finish_messages(request, ok, error);
 }
 

@@ -12,6 +12,8 @@ struct byte_source {
 struct byte_sink {
     /* All of the data, or false and an error. */
     bool (*write)(struct byte_sink *self, const void *data, gsize length, GError **error);
+    /* The same with so many bytes of a file, for sinks that need not see them; NULL where it has no better way. */
+    bool (*write_file)(struct byte_sink *self, int fd, guint64 offset, guint64 length, GError **error);
 };
 
 /* Over an fd, which stays the caller's. */
@@ -40,4 +42,6 @@ gssize source_read(struct byte_source *source, void *buffer, gsize length, GErro
 /* Reads until length or the end; bytes or -1. */
 gssize source_read_full(struct byte_source *source, void *buffer, gsize length, GError **error);
 bool sink_write(struct byte_sink *sink, const void *data, gsize length, GError **error);
+/* length bytes of a file, from its position on, which moves. */
+bool sink_write_file(struct byte_sink *sink, int fd, guint64 length, GError **error);
 bool stream_copy(struct byte_source *from, struct byte_sink *to, guint64 *ret_copied, GError **error);

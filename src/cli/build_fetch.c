@@ -112,7 +112,7 @@ static bool get(const char *url, int fd, void (*progress)(guint64 got, guint64 t
     if (!parse(url, &fetch, error))
         return false;
     struct connection *connection = connection_open(&fetch.endpoint, error);
-    struct http_request request = { .method = "GET", .target = fetch.path, .host = fetch.authority, .body_fd = -1 };
+    struct http_request request = { .method = "GET", .target = fetch.path, .host = fetch.authority, .file = -1, .body_fd = -1 };
 
     good = connection && http_exchange(connection, &request, &head, error);
     if (good && head.status / 100 == 3 && find_header(&head, "location")) {

@@ -175,6 +175,7 @@ struct transport {
     int fd; /* non-blocking; poll it */
     struct tls *tls;
     pid_t helper; /* ssh; 0 for none */
+    int to_pass;  /* goes along with the next bytes that are written, or -1; borrowed */
 };
 struct transport *transport_open(const struct endpoint *endpoint, GError **error);
 ssize_t transport_read(struct transport *transport, void *buffer, size_t length);
@@ -227,6 +228,7 @@ struct http_request {
     const char *const *headers; /* name, value, …, NULL; may be NULL */
     const char *body;           /* NULL for none */
     gsize body_length;
+    int file;     /* sent along with the first byte, or -1; the caller's */
     int body_fd;  /* -1 for none; sent in chunks while the answer is already read; the caller's */
     bool upgrade; /* ask for the raw connection */
 };
@@ -252,6 +254,10 @@ struct call {
     bool has_body_fd;
     int body_fd;
     const char *const *headers;
+    /* A regular file that an engine of ours on this machine reads ("input", instead of body_fd) or writes ("output", and says so
+     * in X-Tare-File) by itself; file_use NULL: none. */
+    const char *file_use;
+    int file;
     bool unversioned, upgrade;
 };
 
@@ -306,6 +312,7 @@ struct cli {
     struct connection *idle; /* kept for the next call */
     char *version;           /* agreed on; NULL before */
     char *os;
+    bool takes_files; /* the engine is one of ours, and on this machine */
     bool debug, colour;
 };
 /* Opens the endpoint's description (no connection yet). */
@@ -435,7 +442,8 @@ bool image_pull(struct cli *cli, const char *image, const char *platform, bool a
 
 /* Where export and save write: refuses a terminal, and paths that cannot become a file. */
 bool check_output(const char *output, const char *what, GError **error);
-bool save_answer(struct response *response, const char *output, GError **error);
+/* Makes the call, and writes its answer to path, or to stdout. */
+bool save_answer(struct cli *cli, struct call *call, const char *path, GError **error);
 /* "on-failure:3" → the API's object; new reference. */
 json_t *restart_policy(const char *text, GError **error);
 

@@ -140,6 +140,5 @@ int cmd_container_export(struct cli *cli, const struct options *options, GError 
         return 1;
     g_autofree char *path = api_path("containers", options->args[0], "/export");
     struct call call = { .method = "GET", .path = path };
-    g_autoptr(response_t) response = api_call(cli, &call, error);
-    return response && save_answer(response, output, error) ? 0 : 1;
+    return save_answer(cli, &call, output, error) ? 0 : 1;
 }

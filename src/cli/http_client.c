@@ -153,8 +153,7 @@ static bool pump(struct connection *connection, GError **error)
 static void append_head(struct connection *connection, const struct http_request *request)
 {
     g_autoptr(GString) head = g_string_new(NULL);
-    g_string_append_printf(head,
-                           "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Docker-Client/28.2 (linux) tare/%s\r\n",
+    g_string_append_printf(head, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Docker-Client/28.2 (linux) tare/%s\r\n",
                            request->method, request->target, request->host ? request->host : "api.moby.localhost", TARE_VERSION);
     for (const char *const *header = request->headers; header && header[0]; header += 2)
         g_string_append_printf(head, "%s: %s\r\n", header[0], header[1]);
@@ -201,6 +200,7 @@ bool http_exchange(struct connection *connection, const struct http_request *req
     g_byte_array_set_size(connection->out, 0);
     connection->out_at = 0;
     connection->body_fd = request->body_fd;
+    connection->transport->to_pass = request->file;
     connection->keep_alive = true;
     append_head(connection, request);
     if (!read_head(connection, strcmp(request->method, "HEAD") == 0, ret_head, error))

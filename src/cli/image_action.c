@@ -93,7 +93,13 @@ int cmd_image_import(struct cli *cli, const struct options *options, GError **er
     query_add(query, "platform", platform && *platform ? platform : NULL);
     for (const char *const *change = options_list(options, "change"); *change; change++)
         query_add(query, "changes", *change);
-    struct call call = { .method = "POST", .path = "/images/create", .query = query->str, .has_body_fd = fd >= 0, .body_fd = fd };
+    struct call call = { .method = "POST",
+                         .path = "/images/create",
+                         .query = query->str,
+                         .has_body_fd = fd >= 0,
+                         .body_fd = fd,
+                         .file_use = fd >= 0 ? "input" : NULL,
+                         .file = fd };
     g_autoptr(response_t) response = api_call(cli, &call, error);
     struct progress_options output = { .fd = STDOUT_FILENO };
     return response && progress_show(response, &output, NULL, error) ? 0 : 1;
@@ -119,7 +125,9 @@ int cmd_image_load(struct cli *cli, const struct options *options, GError **erro
                          .query = query->str,
                          .headers = headers,
                          .has_body_fd = true,
-                         .body_fd = input ? opened : STDIN_FILENO };
+                         .body_fd = input ? opened : STDIN_FILENO,
+                         .file_use = "input",
+                         .file = input ? opened : STDIN_FILENO };
     g_autoptr(response_t) response = api_call(cli, &call, error);
     if (!response)
         return 1;
@@ -130,29 +138,56 @@ int cmd_image_load(struct cli *cli, const struct options *options, GError **erro
     return response_copy(response, STDOUT_FILENO, error) ? 0 : 1;
 }
 
-/* Writes an answer to a file that appears whole or not at all, or to stdout. */
-bool save_answer(struct response *response, const char *output, GError **error)
+/* Where an answer goes: to stdout, a device, or a file that appears whole or not at all. */
+struct output {
+    const char *path; /* NULL: stdout */
+    char *temporary;  /* of a file */
+    int fd;
+};
+
+static bool output_open(const char *path, struct output *ret, GError **error)
 {
-    fflush(stdout);
-    if (!output)
-        return response_copy(response, STDOUT_FILENO, error);
     struct stat status;
-    bool is_device = stat(output, &status) == 0 && !S_ISREG(status.st_mode);
-    if (is_device) {
-        g_autofd int fd = open(output, O_WRONLY | O_CLOEXEC);
-        return fd >= 0 ? response_copy(response, fd, error)
-                       : error_set(error, TARE_ERROR_INVALID, "open %s: %s", output, error_errno_text(errno));
+    *ret = (struct output){ .path = path, .fd = STDOUT_FILENO };
+    fflush(stdout);
+    if (!path)
+        return true;
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) {
+        ret->fd = open(path, O_WRONLY | O_CLOEXEC);
+    } else {
+        ret->temporary = g_strconcat(path, ".tmp-XXXXXX", NULL);
+        ret->fd = g_mkstemp_full(ret->temporary, O_RDWR | O_CLOEXEC, 0600);
     }
-    g_autofree char *temporary = g_strconcat(output, ".tmp-XXXXXX", NULL);
-    g_autofd int fd = g_mkstemp_full(temporary, O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return error_set(error, TARE_ERROR_INVALID, "open %s: %s", output, error_errno_text(errno));
-    bool ok = response_copy(response, fd, error);
-    if (ok && rename(temporary, output) < 0)
-        ok = error_set_errno(error, errno, "rename %s", output);
-    if (!ok)
-        unlink(temporary);
+    if (ret->fd >= 0)
+        return true;
+    int saved = errno;
+    g_clear_pointer(&ret->temporary, g_free);
+    return error_set(error, TARE_ERROR_INVALID, "open %s: %s", path, error_errno_text(saved));
+}
+
+static bool output_close(struct output *output, bool ok, GError **error)
+{
+    if (output->temporary && ok && rename(output->temporary, output->path) < 0)
+        ok = error_set_errno(error, errno, "rename %s", output->path);
+    if (output->temporary && !ok)
+        unlink(output->temporary);
+    g_free(output->temporary);
+    if (output->path)
+        fd_close(output->fd);
     return ok;
+}
+
+bool save_answer(struct cli *cli, struct call *call, const char *path, GError **error)
+{
+    struct output output;
+    if (!output_open(path, &output, error))
+        return false;
+    call->file_use = "output";
+    call->file = output.fd;
+    g_autoptr(response_t) response = api_call(cli, call, error);
+    const char *written = response ? g_hash_table_lookup(response->head.headers, "x-tare-file") : NULL;
+    bool ok = response && (g_strcmp0(written, "written") == 0 || response_copy(response, output.fd, error));
+    return output_close(&output, ok, error);
 }
 
 bool check_output(const char *output, const char *what, GError **error)
@@ -180,8 +215,7 @@ int cmd_image_save(struct cli *cli, const struct options *options, GError **erro
     if (platform)
         query_add(query, "platform", platform);
     struct call call = { .method = "GET", .path = "/images/get", .query = query->str };
-    g_autoptr(response_t) response = api_call(cli, &call, error);
-    return response && save_answer(response, output, error) ? 0 : 1;
+    return save_answer(cli, &call, output, error) ? 0 : 1;
 }
 
 /* Every layer, and what became of it; a damaged one makes it fail. */

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ERROR_BODY_MAX (1u << 20)
@@ -164,13 +165,15 @@ const char *api_version(struct cli *cli, GError **error)
     if (!cli->endpoint && !cli_resolve_endpoint(cli, error))
         return NULL;
     const char *forced = g_getenv("DOCKER_API_VERSION");
-    struct http_request request = { .method = "HEAD", .target = "/_ping", .body_fd = -1 };
+    struct http_request request = { .method = "HEAD", .target = "/_ping", .file = -1, .body_fd = -1 };
     struct response *response = exchange(cli, &request, error);
     if (!response)
         return NULL;
     const char *offered = g_hash_table_lookup(response->head.headers, "api-version");
     const char *os = g_hash_table_lookup(response->head.headers, "ostype");
+    const char *server = g_hash_table_lookup(response->head.headers, "server");
     cli->os = g_strdup(os ? os : "linux");
+    cli->takes_files = server && g_str_has_prefix(server, "Tare/") && cli->endpoint->kind == ENDPOINT_UNIX;
     if (forced && *forced)
         cli->version = g_strdup(*forced == 'v' ? forced + 1 : forced);
     else if (!offered)
@@ -193,6 +196,12 @@ const char *api_os(struct cli *cli)
     return cli->os ? cli->os : "linux";
 }
 
+static bool is_regular_file(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 struct response *api_call(struct cli *cli, const struct call *call, GError **error)
 {
     if (!cli->endpoint && !cli_resolve_endpoint(cli, error))
@@ -210,13 +219,19 @@ struct response *api_call(struct cli *cli, const struct call *call, GError **err
         g_ptr_array_add(headers, (gpointer) "Content-Type");
         g_ptr_array_add(headers, (gpointer) "application/json");
     }
+    bool passes = call->file_use && cli->takes_files && is_regular_file(call->file);
+    if (passes) {
+        g_ptr_array_add(headers, (gpointer) "X-Tare-File");
+        g_ptr_array_add(headers, (gpointer)call->file_use);
+    }
     g_ptr_array_add(headers, NULL);
     struct http_request request = { .method = call->method,
                                     .target = target,
                                     .headers = (const char *const *)headers->pdata,
                                     .body = body,
                                     .body_length = body ? strlen(body) : 0,
-                                    .body_fd = call->has_body_fd ? call->body_fd : -1,
+                                    .file = passes ? call->file : -1,
+                                    .body_fd = call->has_body_fd && !passes ? call->body_fd : -1,
                                     .upgrade = call->upgrade };
     struct response *response = exchange(cli, &request, error);
     if (response && response->head.status >= 400) {

@@ -114,6 +114,7 @@ static int connect_ssh(const struct endpoint *endpoint, pid_t *ret_pid, GError *
 struct transport *transport_open(const struct endpoint *endpoint, GError **error)
 {
     struct transport *transport = g_new0(struct transport, 1);
+    transport->to_pass = -1;
     transport->fd = endpoint->kind == ENDPOINT_UNIX  ? connect_unix(endpoint, error)
                     : endpoint->kind == ENDPOINT_TCP ? connect_tcp(endpoint, error)
                                                      : connect_ssh(endpoint, &transport->helper, error);
@@ -136,11 +137,32 @@ ssize_t transport_read(struct transport *transport, void *buffer, size_t length)
     return n;
 }
 
+static ssize_t write_with_file(struct transport *transport, const void *data, size_t length)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    struct iovec piece = { .iov_base = (void *)data, .iov_len = length };
+    struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &transport->to_pass, sizeof(int));
+    ssize_t n = sendmsg(transport->fd, &message, MSG_NOSIGNAL);
+    if (n > 0)
+        transport->to_pass = -1;
+    return n;
+}
+
 ssize_t transport_write(struct transport *transport, const void *data, size_t length)
 {
     ssize_t n;
     do
-        n = transport->tls ? tls_write(transport->tls, data, length) : send(transport->fd, data, length, MSG_NOSIGNAL);
+        n = transport->tls            ? tls_write(transport->tls, data, length)
+            : transport->to_pass >= 0 ? write_with_file(transport, data, length)
+                                      : send(transport->fd, data, length, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     return n;
 }

@@ -354,15 +354,8 @@ bool tar_writer_entry(struct tar_writer *writer, const struct tar_entry *entry, 
     return true;
 }
 
-bool tar_writer_data(struct tar_writer *writer, const void *data, gsize length, GError **error)
+static bool end_content(struct tar_writer *writer, GError **error)
 {
-    if (length > writer->left)
-        return error_set(error, TARE_ERROR_INTERNAL, "more content than the tar entry's size");
-    if (length == 0)
-        return true;
-    writer->left -= length;
-    if (!put(writer, data, length, error))
-        return false;
     if (writer->left > 0)
         return true;
     guint64 padding = writer->padding;
@@ -370,22 +363,25 @@ bool tar_writer_data(struct tar_writer *writer, const void *data, gsize length, 
     return put_padding(writer, padding, error);
 }
 
+bool tar_writer_data(struct tar_writer *writer, const void *data, gsize length, GError **error)
+{
+    if (length > writer->left)
+        return error_set(error, TARE_ERROR_INTERNAL, "more content than the tar entry's size");
+    if (length == 0)
+        return true;
+    writer->left -= length;
+    return put(writer, data, length, error) && end_content(writer, error);
+}
+
 bool tar_writer_data_fd(struct tar_writer *writer, int fd, guint64 length, GError **error)
 {
-    enum { CHUNK = 1 << 17 };
-    g_autofree char *buffer = g_malloc((gsize)MIN(length, CHUNK) + 1);
-    while (length > 0) {
-        gsize wanted = (gsize)MIN(length, CHUNK);
-        ssize_t n = fd_read_full(fd, buffer, wanted);
-        if (n < 0)
-            return error_set_errno(error, errno, "read file for tar");
-        if ((gsize)n < wanted)
-            return error_set(error, TARE_ERROR_CONFLICT, "file became shorter while it was read");
-        if (!tar_writer_data(writer, buffer, wanted, error))
-            return false;
-        length -= wanted;
-    }
-    return true;
+    if (length > writer->left)
+        return error_set(error, TARE_ERROR_INTERNAL, "more content than the tar entry's size");
+    if (!sink_write_file(writer->sink, fd, length, error))
+        return false;
+    writer->left -= length;
+    writer->offset += length;
+    return length == 0 || end_content(writer, error);
 }
 
 bool tar_writer_finish(struct tar_writer *writer, GError **error)

@@ -10,8 +10,8 @@
 /* What a request owns while it is decoded; struct build_request borrows from it. */
 struct decoded {
     struct build_request request;
-    json_t *build_args, *labels, *limits, *cache_from_json, *registry_auths, *contexts;
-    char **cache_from;
+    json_t *build_args, *labels, *limits, *cache_from_json, *registry_auths, *contexts, *no_cache_json;
+    char **cache_from, **no_cache;
     const char **tags;
 };
 
@@ -23,6 +23,8 @@ static void decoded_clear(struct decoded *decoded)
     json_decref(decoded->cache_from_json);
     json_decref(decoded->registry_auths);
     json_decref(decoded->contexts);
+    json_decref(decoded->no_cache_json);
+    g_strfreev(decoded->no_cache);
     g_strfreev(decoded->cache_from);
     g_free(decoded->tags);
 }
@@ -128,12 +130,14 @@ static bool decode(struct api_request *request, struct decoded *decoded, GError 
     if (!check_builder(request, error) ||
         !query_json(request, "buildargs", is_object, "error reading build args", &decoded->build_args, error) ||
         !query_json(request, "labels", is_object, "error reading labels", &decoded->labels, error) ||
+        !query_json(request, "nocachefilter", is_array, "error reading no-cache-filter", &decoded->no_cache_json, error) ||
         !query_json(request, "contexts", is_object, "error reading named contexts", &decoded->contexts, error) ||
         !query_json(request, "cachefrom", is_array, "error reading cache-from", &decoded->cache_from_json, error) ||
         !decode_limits(request, &decoded->limits, error))
         return false;
     decoded->registry_auths =
         registry_auths_parse(http_request_header(http_exchange_request(request->http), "X-Registry-Config"));
+    decoded->no_cache = json_string_array(decoded->no_cache_json);
     decoded->cache_from = json_string_array(decoded->cache_from_json);
     decoded->tags = http_request_query_all(http_exchange_request(request->http), "t");
     bool force_remove = api_query_bool(request, "forcerm");
@@ -151,6 +155,9 @@ static bool decode(struct api_request *request, struct decoded *decoded, GError 
         .pull = api_query_bool(request, "pull"),
         .quiet = api_query_bool(request, "q"),
         .container_limits = decoded->limits,
+        .no_cache_stages = (const char *const *)decoded->no_cache,
+        .progress = api_query_bool(request, "progress"),
+        .tell_failed = api_query_bool(request, "tellfailed"),
         .context_id = api_query(request, "context"),
         .contexts = decoded->contexts,
         .cache_from = (const char *const *)decoded->cache_from,
@@ -165,6 +172,7 @@ struct output {
     struct api_request *request;
     bool quiet; /* messages are kept, and shown only where the build fails */
     json_t *kept;
+    bool progress;  /* its objects are wanted by whoever asked for them */
     bool has_error; /* the builder has told its failure */
 };
 
@@ -174,7 +182,7 @@ static bool take_message(void *user, const json_t *message)
 {
     struct output *output = user;
     output->has_error |= json_object_get(message, "error") != NULL;
-    if (json_object_get(message, "aux") && output->request->version < 30)
+    if (json_object_get(message, "aux") && !output->progress && output->request->version < 30)
         return true;
     if (output->quiet) {
         if (json_array_size(output->kept) < KEPT_MAX)
@@ -193,7 +201,9 @@ static void send_kept(struct output *output)
 
 static bool run_build(struct api_request *request, const struct decoded *decoded, struct byte_source *context, GError **error)
 {
-    struct output output = { .request = request, .quiet = decoded->request.quiet, .kept = json_array() };
+    struct output output = {
+        .request = request, .quiet = decoded->request.quiet, .progress = decoded->request.progress, .kept = json_array()
+    };
     const struct build_output messages = { take_message, &output };
     g_autofree char *id = NULL;
     bool ok = builder_run(request->engine->builder, context, &decoded->request, &messages, http_exchange_cancel(request->http),
@@ -279,10 +289,31 @@ static bool put_context(struct api_request *request, GError **error)
            api_respond_json(request, 200, answer);
 }
 
+/* What an image has, for --output: no container is made. */
+static bool export_files(struct api_request *request, GError **error)
+{
+    struct api_stream answer;
+    const char *image = api_query(request, "image");
+    if (!image)
+        return error_set(error, TARE_ERROR_INVALID, "image is missing");
+    api_stream_init(&answer, request, "application/x-tar", true);
+    return builder_export_files(request->engine->builder, image, &answer.sink, http_exchange_cancel(request->http), error);
+}
+
 static bool prune_cache(struct api_request *request, GError **error)
 {
+    g_autoptr(json_t) filters = NULL;
+    const char *keep = api_query(request, "keep-storage");
+    struct builder_prune_options options = { .all = api_query_bool(request, "all") };
     json_t *answer = NULL;
-    return builder_prune(request->engine->builder, &answer, error) && api_respond_json(request, 200, answer);
+    if (!keep)
+        keep = api_query(request, "reserved-space");
+    if (keep && !parse_int(keep, 0, G_MAXINT64, &options.keep_storage))
+        return error_set(error, TARE_ERROR_INVALID, "keep-storage is in bytes and expects an integer, got %s", keep);
+    if (!query_json(request, "filters", is_object, "could not parse filters", &filters, error))
+        return false;
+    options.filters = filters;
+    return builder_prune(request->engine->builder, &options, &answer, error) && api_respond_json(request, 200, answer);
 }
 
 static bool cancel_build(struct api_request *request, GError **error)
@@ -294,9 +325,7 @@ static bool cancel_build(struct api_request *request, GError **error)
 }
 
 const struct api_route build_routes[] = {
-    { "POST", "/build", 0, 0, build_image },
-    { "POST", "/build/context", 0, 0, put_context },
-    { "POST", "/build/prune", 31, 0, prune_cache },
-    { "POST", "/build/cancel", 0, 0, cancel_build },
-    { NULL },
+    { "POST", "/build", 0, 0, build_image },         { "POST", "/build/context", 0, 0, put_context },
+    { "GET", "/build/files", 0, 0, export_files },   { "POST", "/build/prune", 31, 0, prune_cache },
+    { "POST", "/build/cancel", 0, 0, cancel_build }, { NULL },
 };

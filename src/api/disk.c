@@ -121,6 +121,30 @@ static bool add_disk(const struct usage *usage, GError **error)
     return true;
 }
 
+/* Steps are images, and counted with them: "Shared". */
+static bool add_builds(const struct usage *usage, GError **error)
+{
+    g_autoptr(json_t) list = NULL;
+    gint64 size = 0;
+    size_t i;
+    json_t *record;
+    if (!builder_usage(usage->request->engine->builder, &list, error))
+        return false;
+    json_array_foreach(list, i, record)
+    {
+        if (strcmp(json_get_string(record, "Type", ""), "regular") == 0)
+            json_object_set_new(record, "Shared", json_true());
+        else
+            size += json_get_int(record, "Size", 0);
+    }
+    append_value(usage, "BuildCache", list);
+    if (usage->request->version < 42) {
+        append_key(usage, "BuilderSize");
+        g_string_append_printf(usage->out, "%" G_GINT64_FORMAT, size);
+    }
+    return true;
+}
+
 static bool add_all(const struct usage *usage, GError **error)
 {
     if ((wants(usage, "image") && !add_images(usage, error)) || (wants(usage, "container") && !add_containers(usage, error)) ||
@@ -128,13 +152,7 @@ static bool add_all(const struct usage *usage, GError **error)
         return false;
     if (!wants(usage, "build-cache"))
         return true;
-    append_key(usage, "BuildCache");
-    g_string_append(usage->out, "[]");
-    if (usage->request->version < 42) {
-        append_key(usage, "BuilderSize");
-        g_string_append_c(usage->out, '0');
-    }
-    return true;
+    return add_builds(usage, error);
 }
 
 static bool show_usage(struct api_request *request, GError **error)

@@ -259,9 +259,12 @@ json_t *metadata_command_line(const json_t *config, const struct build_step *ste
 /* ---- the stream of messages ---- */
 struct build_stream {
     const struct build_output *output;
-    bool quiet;     /* keep all back; only an error lets it out */
-    bool sent;      /* something went out */
-    bool broken;    /* the client does not take messages any more */
+    bool quiet;                 /* keep all back; only an error lets it out */
+    bool sent;                  /* something went out */
+    bool broken;                /* the client does not take messages any more */
+    bool progress;              /* steps as they begin and end, not the classic text */
+    char *vertex, *vertex_name; /* of the step under way; NULL between steps */
+    gint64 vertex_started;
     GQueue pending; /* of json_t *, when quiet */
     gsize pending_bytes;
 };
@@ -276,6 +279,15 @@ void build_stream_pass(struct build_stream *stream, json_t *message);
 void build_stream_quiet_result(struct build_stream *stream, const char *image_id);
 /* Sends the error where something was sent or kept before; else the caller answers with it alone. code 0: none. */
 void build_stream_error(struct build_stream *stream, int code, const char *message);
+/* ---- progress, for our own command: see progress.c ---- */
+#define BUILD_PROGRESS_ID "tare.build"
+void build_progress_begin(struct build_stream *stream, const char *name);
+void build_progress_log(struct build_stream *stream, const char *data, gsize length, bool is_stderr);
+/* problem: NULL for success. */
+void build_progress_end(struct build_stream *stream, bool cached, const char *problem);
+struct build;
+void build_progress_begin_step(struct build *build, const struct build_stage *stage, const struct build_step *step);
+
 /* The 12 digits that people see; "" for NULL. */
 const char *short_id(const char *id, char buffer[13]);
 
@@ -391,6 +403,7 @@ bool context_store_save(struct builder *builder, const char *key, const char *co
 /* A named context that was uploaded; context is filled as far as it got. */
 bool context_store_share(struct builder *builder, const char *id, const char *holder, struct build_context *context,
                          GError **error);
+void context_store_forget(struct builder *builder, const char *key);
 /* After a build: what it learned is kept. */
 void context_store_finish(struct builder *builder, struct build_context *context);
 void context_store_close(struct builder *builder);
@@ -438,8 +451,10 @@ struct build {
     struct build_args *args;
     gint64 epoch; /* the time of what a step makes without a model, in seconds: the same for the same context */
     unsigned step, n_steps;
-    bool no_cache;         /* of this stage */
-    struct flight *flight; /* of the step under way, from its probe to its end */
+    bool no_cache;           /* of this stage */
+    const char *cache_extra; /* what else the step's result depends on, for its key; NULL from step to step */
+    bool was_cached;         /* the step under way */
+    struct flight *flight;   /* of the step under way, from its probe to its end */
     struct build_job *job;
     guint index; /* of the stage */
     struct build_state *state;
@@ -494,6 +509,10 @@ bool build_add_image(struct build *build, json_t *cmd, const struct layer_info *
  * Waits where another stage or build is at the same step. After a miss this one is, until the step's end: what it must wait for
  * (other stages) it has waited for before. */
 bool cache_probe(struct build *build, const json_t *cmd, const json_t *entrypoint, bool *ret_hit, GError **error);
+/* The step out of an image of --cache-from; *ret_hit stays false where none has it. */
+bool cache_take_over(struct build *build, const json_t *cmd, bool *ret_hit, GError **error);
+/* Pulls those images of --cache-from that are not there, as far as they can be had. */
+void cache_fetch_sources(struct build *build);
 void cache_end_flight(struct build *build);
 /* Whether this build, in any stage, has made that step; add notes it. */
 bool build_made_step(struct build *build, const char *name, bool add);
@@ -511,6 +530,8 @@ bool step_copy(struct build *build, const struct build_step *step, GError **erro
 /* " ---> Running in ID"; the container is a real one only where it would stay. */
 bool build_announce_container(struct build *build, const json_t *cmd, char **ret_id, GError **error);
 json_t *build_nop_command(const struct build *build, const char *comment, bool two_words);
+/* The time that the document of a step's image has: that of its sources, so that the same sources give the same image, or now. */
+gint64 build_created_ns(const struct build *build);
 const char *build_parent_id(const struct build *build); /* "" for none */
 
 /* ---- what a RUN step has mounted ---- */

@@ -53,16 +53,19 @@ struct build_request {
     const json_t *build_args; /* {"name": "value" or null} */
     const json_t *labels;
     const char *target, *platform, *network_mode;
+    const char *const *no_cache_stages; /* names or numbers of stages that are built anew; or NULL */
     bool no_cache, remove, force_remove, pull, quiet, squash;
     const json_t *
         container_limits; /* HostConfig members for RUN: Memory, CpuShares, Ulimits, ShmSize, ExtraHosts, SecurityOpt … or NULL */
     const char *const *cache_from;
     const json_t *registry_auths;    /* X-Registry-Config: {"host": {"username", …}}, or NULL */
     const char *const *entitlements; /* --allow: "network.host", "security.insecure"; or NULL */
+    struct build_secrets *secrets;   /* or NULL */
+    bool progress;                   /* steps and their logs as objects of their own, for our command */
+    bool tell_failed;                /* {"aux":{"Failed":{"Container":ID}}}: the container of a RUN that failed, which stays */
     const char *git;                 /* the context is this repository (URL#ref:subdir); then there is no body */
     const char *context_id;          /* of builder_announce_context: the body has what it lacks; or NULL */
     const json_t *contexts;          /* {"name": "upload:ID" or "image:REFERENCE"}: --build-context; or NULL */
-    struct build_secrets *secrets;   /* or NULL */
 };
 /* Messages of the /build stream: {"stream":…}, {"aux":{"ID":…}}, {"errorDetail":{…},"error":…}; the callee serialises. Called
  * from one thread at a time. */
@@ -85,7 +88,6 @@ bool builder_upload_context(struct builder *builder, const char *id, struct byte
 /* Applies Dockerfile instructions (import -c, commit -c) to a run config; returns a new object. Errors as Docker's: '… is not a
  * valid change command'. */
 bool build_apply_changes(const json_t *run_config, const char *const *changes, json_t **ret, GError **error);
-bool builder_prune(struct builder *builder, json_t **ret, GError **error);
 
 /* ---- cache mounts: the directories of RUN --mount=type=cache, which outlive builds ---- */
 /* [{"ID", "Name" (the Dockerfile's id), "Type": "exec.cachemount", "Description", "InUse", "Shared", "Size", "CreatedAt",
@@ -96,3 +98,14 @@ bool builder_cache_mount_remove(struct builder *builder, const char *id, guint64
 /* Its directory, for export and import by name; with create one that is not there is made. While the fd is open nobody is kept
  * from using it. -1 and an error. */
 int builder_cache_mount_open(struct builder *builder, const char *name, bool create, GError **error);
+/* All files of an image as one tar. */
+bool builder_export_files(struct builder *builder, const char *name, struct byte_sink *sink, struct cancel *cancel,
+                          GError **error);
+/* The API's BuildCache of /system/df: kept contexts, and the steps that the cache knows. */
+bool builder_usage(struct builder *builder, json_t **ret, GError **error);
+struct builder_prune_options {
+    bool all;            /* steps of images that are named as well */
+    gint64 keep_storage; /* bytes that may stay; 0: nothing */
+    const json_t *filters;
+};
+bool builder_prune(struct builder *builder, const struct builder_prune_options *options, json_t **ret, GError **error);

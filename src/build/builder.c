@@ -83,6 +83,7 @@ static bool run_plan(struct build *build, struct build_graph *graph, GError **er
         build_stream_bytes(&build->stream, text->str, text->len, true);
     }
     build->n_steps = build_graph_count(graph, build->plan);
+    cache_fetch_sources(build);
     if (!run_meta_args(build, error) || !build_run_stages(build, graph, error))
         return false;
     unconsumed = build_args_unconsumed(build->args);
@@ -104,18 +105,31 @@ static gint64 epoch_of(const struct build *build)
     return given && parse_int(given, 0, G_MAXINT32, &seconds) ? seconds : build->context.dockerfile_mtime;
 }
 
+static void progress_line(struct build *build, const char *what, const char *name)
+{
+    g_autofree char *line = g_strconcat(what, name, " done\n", NULL);
+
+    build_progress_log(&build->stream, line, strlen(line), false);
+}
+
 static bool tag_image(struct build *build, const struct image *image, const GPtrArray *tags, GError **error)
 {
     char digits[13];
 
+    build_progress_begin(&build->stream, "exporting to image");
     if (build->made_images && !cache_finish(build, image, error))
         return false;
     build_stream_text(&build->stream, "Successfully built %s\n", short_id(image->id, digits));
+    progress_line(build, "writing image ", image->id);
     for (guint i = 0; i < tags->len; i++) {
         if (!image_store_tag(build->builder->images, image, tags->pdata[i], error))
             return false;
         build_stream_text(&build->stream, "Successfully tagged %s\n", (char *)tags->pdata[i]);
+        progress_line(build, "naming to ", tags->pdata[i]);
     }
+    build_progress_end(&build->stream, false, NULL);
+    if (build->stream.progress) /* those of the stages came in any order */
+        build_stream_aux(&build->stream, image->id);
     if (build->stream.quiet)
         build_stream_quiet_result(&build->stream, image->id);
     return true;
@@ -131,9 +145,11 @@ static bool run_build(struct build *build, struct byte_source *context, char **r
         return false;
     if (build->request->squash)
         return error_set(error, TARE_ERROR_INVALID, "squash is only supported with experimental mode");
+    build_progress_begin(&build->stream, "[internal] load build context");
     if (!build_context_open(build->builder, context, build->request, build->holder, build->cancel, &build->context, error) ||
         !make_plan(build, error))
         return false;
+    build_progress_end(&build->stream, false, NULL);
     build->epoch = epoch_of(build);
     graph = build_graph_new(build->plan, build->request->build_args);
     good = run_plan(build, graph, error) && tag_image(build, build->state->image, tags, error);
@@ -156,6 +172,7 @@ bool builder_run(struct builder *builder, struct byte_source *context, const str
     build.args = build_args_new(request->build_args);
     build.containers = g_ptr_array_new_with_free_func(g_free);
     build_stream_init(&build.stream, output, request->quiet);
+    build.stream.progress = request->progress;
     build.named = build_named_new();
     good = run_build(&build, context, ret_id, &local);
     if (!good)

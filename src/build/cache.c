@@ -12,8 +12,7 @@ static const char *const schema[] = {
     "CREATE TABLE build_cache (parent TEXT NOT NULL, key TEXT NOT NULL, image TEXT NOT NULL, created INTEGER NOT NULL, "
     "PRIMARY KEY (parent, key)) WITHOUT ROWID",
     "CREATE TABLE build_context (key TEXT PRIMARY KEY, layers TEXT NOT NULL, listing BLOB NOT NULL, digests BLOB NOT NULL, "
-    "created "
-    "INTEGER NOT NULL, used INTEGER NOT NULL)",
+    "created INTEGER NOT NULL, used INTEGER NOT NULL)",
 };
 
 bool cache_migrate(struct database *database, GError **error)
@@ -26,6 +25,7 @@ char *cache_key(const struct build *build, const json_t *cmd, const json_t *entr
 {
     static const char *const compared[] = { "User", "ExposedPorts", "Tty", "OpenStdin", "Env", "Volumes", "Labels" };
     g_autoptr(json_t) canonical = run_config_canonical(build->state->metadata.config);
+    const char *epoch = json_get_string(build->request->build_args, "SOURCE_DATE_EPOCH", NULL);
     g_autoptr(json_t) key = json_object();
     g_autofree char *text = NULL;
     char digest[DIGEST_ROOM];
@@ -35,6 +35,10 @@ char *cache_key(const struct build *build, const json_t *cmd, const json_t *entr
     json_object_set(key, "Cmd", (json_t *)cmd);
     json_object_set(key, "Entrypoint", entrypoint ? (json_t *)entrypoint : json_object_get(canonical, "Entrypoint"));
     json_object_set_new(key, "Platform", json_string(build->request->platform ? build->request->platform : ""));
+    if (epoch)
+        json_object_set_new(key, "Epoch", json_string_lossy(epoch));
+    if (build->cache_extra)
+        json_object_set_new(key, "Extra", json_string_lossy(build->cache_extra));
     text = json_dumps(key, JSON_SORT_KEYS | JSON_COMPACT);
     digest_of(text, strlen(text), digest);
     return g_strdup(digest);
@@ -150,6 +154,20 @@ bool cache_finish(struct build *build, const struct image *image, GError **error
     return false;
 }
 
+/* From an image of --cache-from, which is remembered like a step of our own. */
+static bool take_over(struct build *build, const json_t *cmd, const char *key, bool *ret_hit, GError **error)
+{
+    g_autofree char *parent = g_strdup(build_parent_id(build));
+
+    if (!cache_take_over(build, cmd, ret_hit, error))
+        return false;
+    if (!*ret_hit)
+        return true;
+    build->was_cached = true;
+    build_stream_text(&build->stream, " ---> Using cache\n");
+    return cache_store(build, parent, key, error);
+}
+
 bool cache_probe(struct build *build, const json_t *cmd, const json_t *entrypoint, bool *ret_hit, GError **error)
 {
     g_autofree char *key = NULL, *id = NULL;
@@ -165,21 +183,16 @@ bool cache_probe(struct build *build, const json_t *cmd, const json_t *entrypoin
                              "ss", build_parent_id(build), key))
         return false;
     if (!id || !image_store_get(build->builder->images, id, &image, NULL)) {
-        return !id || database_run(build->builder->database, error, "DELETE FROM build_cache WHERE image = ?", "s", id);
+        if (!build->no_cache && !take_over(build, cmd, key, ret_hit, error))
+            return false;
+        return !id || *ret_hit ||
+               database_run(build->builder->database, error, "DELETE FROM build_cache WHERE image = ?", "s", id);
     }
     if (build->state->image)
         image_unref(build->state->image);
     build->state->image = image;
     build_stream_text(&build->stream, " ---> Using cache\n");
-    *ret_hit = true;
+    *ret_hit = build->was_cached = true;
     cache_end_flight(build);
-    return true;
-}
-
-bool builder_prune(struct builder *builder, json_t **ret, GError **error)
-{
-    if (!database_run(builder->database, error, "DELETE FROM build_cache", ""))
-        return false;
-    *ret = json_pack("{s:n, s:i}", "CachesDeleted", "SpaceReclaimed", 0);
     return true;
 }

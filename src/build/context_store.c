@@ -105,7 +105,7 @@ static char *holder_of(const char *key)
     return g_strconcat("context/", digest_hex(digest), NULL);
 }
 
-static void forget(struct builder *builder, const char *key)
+void context_store_forget(struct builder *builder, const char *key)
 {
     g_autofree char *holder = holder_of(key);
 
@@ -120,7 +120,7 @@ static void forget_oldest(struct builder *builder)
     database_get_strings(builder->database, keys, NULL, "SELECT key FROM build_context ORDER BY used DESC LIMIT -1 OFFSET ?", "i",
                          (gint64)CONTEXTS_MAX);
     for (guint i = 0; i < keys->len; i++)
-        forget(builder, keys->pdata[i]);
+        context_store_forget(builder, keys->pdata[i]);
 }
 
 bool context_store_save(struct builder *builder, const char *key, const char *const *layers, struct context_files *files,

@@ -312,6 +312,7 @@ static bool run_copy(struct copy_step *copy, GError **error)
                          "When using %s with more than one source file, the destination must be a directory and end with a /",
                          copy->name);
     cmd = nop_command(copy);
+    copy->build->cache_extra = copy->step->from && !copy->step->chown ? "owners are kept" : NULL;
     if (!cache_probe(copy->build, cmd, NULL, &hit, error))
         return false;
     if (hit)

@@ -98,6 +98,14 @@ static void remove_containers(struct build *build, bool good)
 {
     char digits[13];
 
+    if (build->request->tell_failed && !good && build->containers->len > 0 && *(const char *)build->containers->pdata[0] != '-' &&
+        !cancel_is_set(build->cancel)) {
+        json_t *failed = json_pack("{s:s}", "Container", build->containers->pdata[build->containers->len - 1]);
+
+        build_stream_pass(&build->stream, json_pack("{s:{s:o}}", "aux", "Failed", failed));
+        g_ptr_array_set_size(build->containers, 0);
+        return;
+    }
     if (build->request->force_remove || (build->request->remove && good)) {
         for (guint i = 0; i < build->containers->len; i++) {
             const char *id = build->containers->pdata[i];
@@ -133,6 +141,7 @@ static bool dispatch(struct build *build, const struct build_step *step, GError 
     good = step_execute(build, expanded, error);
     build_step_free(expanded);
     cache_end_flight(build);
+    build->cache_extra = NULL;
     remove_containers(build, good);
     return good;
 }
@@ -286,21 +295,37 @@ static bool begin_stage(struct build *build, const struct build_stage *stage, GE
     return run_triggers(build, error);
 }
 
+static void end_step(struct build *build, const GError *problem)
+{
+    build_progress_end(&build->stream, build->was_cached, problem ? problem->message : NULL);
+}
+
 bool build_run_stage(struct build *build, const struct build_stage *stage, guint index, GError **error)
 {
+    g_autoptr(GError) local = NULL;
+    bool good;
+
     build->index = index;
     if (stage->name && build_plan_find_stage(build->plan, stage->name, index) >= 0)
         return error_set(error, TARE_ERROR_INVALID, "%s stage name already used", stage->name);
     build->state = g_new0(struct build_state, 1);
     build_print_step(build, stage->from);
-    if (!begin_stage(build, stage, error))
-        return false;
-    print_image(build);
-    for (guint i = 0; i < stage->steps->len; i++) {
-        build_print_step(build, stage->steps->pdata[i]);
-        if (!dispatch(build, stage->steps->pdata[i], error))
-            return false;
+    build_progress_begin_step(build, stage, stage->from);
+    good = begin_stage(build, stage, &local);
+    end_step(build, local);
+    if (good)
         print_image(build);
+    for (guint i = 0; good && i < stage->steps->len; i++) {
+        build_print_step(build, stage->steps->pdata[i]);
+        build_progress_begin_step(build, stage, stage->steps->pdata[i]);
+        good = dispatch(build, stage->steps->pdata[i], &local);
+        end_step(build, local);
+        if (good)
+            print_image(build);
+    }
+    if (!good) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
     }
     if (build->state->image)
         build_stream_aux(&build->stream, build->state->image->id);

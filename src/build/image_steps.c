@@ -116,14 +116,12 @@ static char *join_words(const json_t *words)
     return strings ? g_strjoinv(" ", strings) : g_strdup("");
 }
 
-static json_t *container_config(const struct build *build, const json_t *config, const json_t *cmd, const char *container)
+/* Which container it was is left out: it would make an image of each build where all else is the same. */
+static json_t *container_config(const json_t *config, const json_t *cmd)
 {
     json_t *copy = json_deep_copy(config);
-    char digits[13];
 
     json_object_set(copy, "Cmd", (json_t *)cmd);
-    if (container)
-        json_object_set_new(copy, "Hostname", json_string(short_id(container, digits)));
     return copy;
 }
 
@@ -143,20 +141,23 @@ static json_t *history_with(const struct build *build, const json_t *cmd, const 
     return history;
 }
 
-static json_t *image_document(const struct build *build, const json_t *cmd, const char *container, bool empty)
+gint64 build_created_ns(const struct build *build)
+{
+    return build->epoch > 0 ? build->epoch * G_GINT64_CONSTANT(1000000000) : timestamp_now();
+}
+
+static json_t *image_document(const struct build *build, const json_t *cmd, bool empty)
 {
     g_autoptr(json_t) config = run_config_canonical(build->state->metadata.config);
     json_t *document = json_object();
     char created[TIMESTAMP_ROOM];
 
-    timestamp_format(timestamp_now(), created);
+    timestamp_format(build_created_ns(build), created);
     set_platform(build, document);
     if (build->state->metadata.maintainer)
         json_object_set_new(document, "author", json_string_lossy(build->state->metadata.maintainer));
     json_object_set(document, "config", config);
-    if (container)
-        json_object_set_new(document, "container", json_string(container));
-    json_object_set_new(document, "container_config", container_config(build, config, cmd, container));
+    json_object_set_new(document, "container_config", container_config(config, cmd));
     json_object_set_new(document, "created", json_string(created));
     json_object_set_new(document, "docker_version", json_string(TARE_VERSION));
     json_object_set_new(document, "history", history_with(build, cmd, created, empty));
@@ -184,9 +185,10 @@ static bool layers_with(const struct build *build, const struct layer_info *laye
 
 bool build_add_image(struct build *build, json_t *cmd, const struct layer_info *layer, const char *container, GError **error)
 {
-    g_autoptr(json_t) document = image_document(build, cmd, container, !layer);
+    g_autoptr(json_t) document = image_document(build, cmd, !layer);
     struct image_new_options options = { .config = document,
                                          .intermediate = true,
+                                         .created_ns = timestamp_now(),
                                          .parent = build->state->image ? build->state->image->id : NULL };
     g_autofree struct layer_info *layers = NULL;
     struct image *image;

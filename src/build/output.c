@@ -13,6 +13,8 @@ void build_stream_init(struct build_stream *stream, const struct build_output *o
 
 void build_stream_clear(struct build_stream *stream)
 {
+    g_free(stream->vertex);
+    g_free(stream->vertex_name);
     g_queue_clear_full(&stream->pending, (GDestroyNotify)json_decref);
 }
 
@@ -49,6 +51,8 @@ void build_stream_pass(struct build_stream *stream, json_t *message)
 
 static void emit_text(struct build_stream *stream, const char *text)
 {
+    if (stream->progress)
+        return;
     emit(stream, json_pack("{s:o}", "stream", json_string_lossy(text)), strlen(text));
 }
 
@@ -65,6 +69,10 @@ void build_stream_text(struct build_stream *stream, const char *format, ...)
 
 void build_stream_bytes(struct build_stream *stream, const char *data, gsize length, bool is_stderr)
 {
+    if (stream->progress) {
+        build_progress_log(stream, data, length, is_stderr);
+        return;
+    }
     g_autoptr(GString) text = g_string_new(is_stderr ? "\x1b[91m" : NULL);
 
     /* JSON has no NUL in our strings; a terminal shows nothing for it either. */

@@ -232,7 +232,8 @@ static bool commit(struct run_step *run, GError **error)
         .config = config,
         .parent = build->state->image ? build->state->image->id : NULL,
         .created_by = created_by,
-        .clamp_mtime = -1,
+        .clamp_mtime = json_get_string(build->request->build_args, "SOURCE_DATE_EPOCH", NULL) ? build->epoch : -1,
+        .created_ns = build_created_ns(build),
         .stubs = run_mounts_stubs(run->mounts),
         .intermediate = true,
     };

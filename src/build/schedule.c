@@ -92,7 +92,7 @@ static bool take_message(void *user, const json_t *message)
     bool good;
 
     g_mutex_lock(&job->output_lock);
-    if (front(job) == task) {
+    if (job->main->request->progress || front(job) == task) {
         let_out(task);
         build_stream_pass(&job->main->stream, json_incref((json_t *)message));
     } else {
@@ -253,6 +253,17 @@ bool build_made_step(struct build *build, const char *name, bool add)
 
 /* ---- the whole ---- */
 
+/* By name or number. */
+static bool is_listed(const char *const *stages, const char *name, guint index)
+{
+    g_autofree char *number = g_strdup_printf("%u", index);
+
+    for (; stages && *stages; stages++)
+        if (strcmp(*stages, number) == 0 || (name && g_ascii_strcasecmp(*stages, name) == 0))
+            return true;
+    return false;
+}
+
 static void task_init(struct build_job *job, guint index, unsigned *step)
 {
     struct build_task *task = &job->tasks[index];
@@ -265,12 +276,13 @@ static void task_init(struct build_job *job, guint index, unsigned *step)
     task->build.job = job;
     task->build.cancel = task->cancel;
     task->build.step = *step;
-    task->build.no_cache = job->main->request->no_cache;
+    task->build.no_cache = job->main->request->no_cache || is_listed(job->main->request->no_cache_stages, stage->name, index);
     task->build.n_steps = job->main->n_steps;
     task->build.args = build_args_new_stage(job->main->args);
     task->build.containers = g_ptr_array_new_with_free_func(g_free);
     task->output = (struct build_output){ take_message, task };
     build_stream_init(&task->build.stream, &task->output, false);
+    task->build.stream.progress = job->main->request->progress;
     if (job->graph->nodes[index].needed)
         *step += 1 + stage->steps->len;
 }

@@ -115,3 +115,40 @@ int build_send_start(struct build_send *send, GError **error);
 /* Ends the thread; *error where the context could not be read. */
 bool build_send_end(struct build_send *send, GError **error);
 void build_send_free(struct build_send *send);
+
+/* ---- build_progress.c ---- */
+
+enum build_face { BUILD_FACE_CLASSIC, BUILD_FACE_PLAIN, BUILD_FACE_TTY, BUILD_FACE_QUIET, BUILD_FACE_RAW };
+/* --progress, DOCKER_BUILDKIT and the terminal decide. */
+bool build_face_choose(const struct options *options, enum build_face *ret, GError **error);
+struct build_progress;
+struct build_progress *build_progress_new(enum build_face face);
+/* One of BuildKit's status objects: vertexes and logs. */
+void build_progress_take(struct build_progress *progress, const json_t *status);
+/* The last picture, and what the failed step said; frees. */
+void build_progress_finish(struct build_progress *progress);
+
+/* ---- build_output.c ---- */
+
+struct build_output {
+    char *type, *dest; /* "local", "tar", "oci", "docker" or "image" */
+    char **names;      /* of an image; NULL: the build's tags */
+    bool push;
+};
+bool build_output_parse(const char *text, struct build_output *ret, GError **error);
+void build_output_clear(struct build_output *output);
+/* image: its id; tags: what the build named it. */
+bool build_output_write(struct cli *cli, const struct build_output *output, const char *image, const char *const *tags,
+                        GError **error);
+
+/* ---- build_cache.c ---- */
+
+/* --cache-from: what the engine is told; local caches are loaded before. New reference, NULL on error. */
+json_t *build_cache_sources(struct cli *cli, const char *const *list, GError **error);
+/* --cache-to, after the build. */
+bool build_cache_export(struct cli *cli, const char *const *list, const char *image, GError **error);
+
+/* ---- build_shell.c ---- */
+
+/* --shell-on-failure: a shell in the files that the failed step left; the container goes afterwards. */
+void build_shell_run(struct cli *cli, const char *container);

@@ -1,4 +1,4 @@
-/* image build, by the classic builder. */
+/* image build: the command. */
 #include "cli/build-internal.h"
 #include "cli/create-internal.h"
 
@@ -15,8 +15,10 @@ struct build {
     bool quiet;
     struct build_source source;
     struct build_send *send;
+    enum build_face face;
+    struct build_progress *progress;
     GString *said; /* what -q keeps back */
-    char *image_id;
+    char *image_id, *failed;
 };
 
 static void build_clear(struct build *build)
@@ -25,6 +27,7 @@ static void build_clear(struct build *build)
     build_source_clear(&build->source);
     g_string_free(build->said, TRUE);
     g_free(build->image_id);
+    g_free(build->failed);
 }
 
 /* ---- the request ---- */
@@ -74,7 +77,7 @@ static GString *build_query(const struct build *build)
     query_add_bool(query, "q", build->quiet);
     query_add_bool(query, "nocache", options_bool(options, "no-cache", false));
     query_add(query, "rm", options_bool(options, "rm", true) ? "1" : "0");
-    query_add_bool(query, "forcerm", options_bool(options, "force-rm", false));
+    query_add_bool(query, "forcerm", options_bool(options, "force-rm", false) && !build->progress);
     query_add_bool(query, "pull", options_bool(options, "pull", false));
     query_add_bool(query, "squash", options_bool(options, "squash", false));
     add_limits(options, query);
@@ -84,9 +87,11 @@ static GString *build_query(const struct build *build)
     const char *platform = options_string(options, "platform", g_getenv("DOCKER_DEFAULT_PLATFORM"));
     query_add(query, "platform", platform && *platform ? platform : NULL);
     query_add(query, "isolation", options_string(options, "isolation", NULL));
-    query_add_json(query, "buildargs", pairs(options_list(options, "build-arg"), true));
+    json_t *arguments = pairs(options_list(options, "build-arg"), true);
+    if (g_getenv("SOURCE_DATE_EPOCH") && !json_object_get(arguments, "SOURCE_DATE_EPOCH"))
+        json_object_set_new(arguments, "SOURCE_DATE_EPOCH", json_string_lossy(g_getenv("SOURCE_DATE_EPOCH")));
+    query_add_json(query, "buildargs", arguments);
     query_add_json(query, "labels", pairs(options_list(options, "label"), false));
-    query_add_json(query, "cachefrom", json_from_strv(options_list(options, "cache-from")));
     query_add_json(query, "ulimits", ulimits(options_list(options, "ulimit")));
     if (options_given(options, "security-opt"))
         query_add_json(query, "securityopt", json_from_strv(options_list(options, "security-opt")));
@@ -99,7 +104,12 @@ static GString *build_query(const struct build *build)
 static void take_aux(const json_t *aux, void *user)
 {
     struct build *build = user;
-    const char *id = json_get_string(aux, "ID", NULL);
+    const char *id = json_get_string(aux, "ID", NULL),
+               *failed = json_get_string(json_get_object(aux, "Failed"), "Container", NULL);
+    if (build->progress && (json_object_get(aux, "vertexes") || json_object_get(aux, "logs")))
+        build_progress_take(build->progress, aux);
+    if (failed && !build->failed)
+        build->failed = g_strdup(failed);
     if (id) {
         g_free(build->image_id);
         build->image_id = g_strdup(id);
@@ -113,47 +123,120 @@ static bool write_id(const char *path, const char *id, GError **error)
            error_set(error, TARE_ERROR_INVALID, "open %s: %s", path, error_errno_text(errno));
 }
 
+/* What BuildKit's client writes of a result, as far as there is something to say. */
+static bool write_metadata(const struct build *build, const char *path, GError **error)
+{
+    g_autoptr(json_t) metadata = json_pack("{s:s}", "containerimage.config.digest", build->image_id);
+    const char *const *tags = options_list(build->options, "tag");
+    g_autofree char *names = g_strjoinv(",", (char **)tags), *text = NULL;
+    if (*names)
+        json_object_set_new(metadata, "image.name", json_string_lossy(names));
+    text = json_dumps(metadata, JSON_INDENT(2));
+    return write_id(path, text, error);
+}
+
+static bool write_outputs(const struct build *build, GError **error)
+{
+    const char *const *list = options_list(build->options, "output"), *const *tags = options_list(build->options, "tag");
+    for (; *list; list++) {
+        struct build_output output;
+        bool ok =
+            build_output_parse(*list, &output, error) && build_output_write(build->cli, &output, build->image_id, tags, error);
+        build_output_clear(&output);
+        if (!ok)
+            return false;
+    }
+    struct build_output pushed = { .type = (char *)"image", .push = true };
+    return (!options_bool(build->options, "push", false) ||
+            build_output_write(build->cli, &pushed, build->image_id, tags, error)) &&
+           build_cache_export(build->cli, options_list(build->options, "cache-to"), build->image_id, error);
+}
+
 static int finish(struct build *build, GError **error)
 {
-    const char *iidfile = options_string(build->options, "iidfile", NULL);
+    const char *iidfile = options_string(build->options, "iidfile", NULL),
+               *metadata = options_string(build->options, "metadata-file", NULL);
+    bool wants_id = iidfile || metadata || options_given(build->options, "output") || options_given(build->options, "cache-to") ||
+                    options_bool(build->options, "push", false);
     if (build->quiet) {
         const char *id = strstr(build->said->str, "sha256:");
-        print("%s", id ? id : "");
         if (id && !build->image_id)
             build->image_id = g_strchomp(g_strdup(id));
     }
-    if (!iidfile)
-        return 0;
-    if (!build->image_id)
-        return error_set(error, TARE_ERROR_INTERNAL, "server did not provide an image ID. Cannot write %s", iidfile), 1;
-    return write_id(iidfile, build->image_id, error) ? 0 : 1;
+    if ((build->quiet || build->face == BUILD_FACE_QUIET) && build->image_id)
+        print("%s\n", build->image_id);
+    if (wants_id && !build->image_id)
+        return error_set(error, TARE_ERROR_INTERNAL, "server did not provide an image ID. Cannot write %s",
+                         iidfile ? iidfile : "the result"),
+               1;
+    return (!iidfile || write_id(iidfile, build->image_id, error)) && (!metadata || write_metadata(build, metadata, error)) &&
+                   write_outputs(build, error)
+               ? 0
+               : 1;
+}
+
+/* What is wrong with them is told before anything is sent. */
+static bool check_outputs(const struct build *build, GError **error)
+{
+    for (const char *const *list = options_list(build->options, "output"); *list; list++) {
+        struct build_output output;
+        if (!build_output_parse(*list, &output, error))
+            return false;
+        build_output_clear(&output);
+    }
+    return true;
+}
+
+static bool add_extras(const struct build *build, GString *query, GError **error)
+{
+    json_t *sources = build_cache_sources(build->cli, options_list(build->options, "cache-from"), error);
+    if (!sources)
+        return false;
+    query_add_json(query, "cachefrom", sources);
+    if (options_given(build->options, "no-cache-filter"))
+        query_add_json(query, "nocachefilter", json_from_strv(options_list(build->options, "no-cache-filter")));
+    query_add_bool(query, "progress", build->progress != NULL);
+    if (build->progress && !options_bool(build->options, "shell-on-failure", false))
+        query_add_bool(query, "forcerm", true); /* what failed is told here, and not looked for in `ps -a` */
+    query_add_bool(query, "tellfailed", options_bool(build->options, "shell-on-failure", false));
+    return true;
+}
+
+static bool exchange(struct build *build, GString *query, int *ret_code, GError **error)
+{
+    g_autofree char *auths = registry_auths_header(build->cli);
+    const char *const headers[] = { "X-Registry-Config", auths, "Content-Type", "application/x-tar", NULL };
+    struct call call = { .method = "POST", .path = "/build", .query = query->str, .headers = headers, .has_body_fd = true };
+    struct progress_options output = { .fd = STDOUT_FILENO,
+                                       .aux = take_aux,
+                                       .user = build,
+                                       .quiet = build->face == BUILD_FACE_QUIET,
+                                       .quiet_text = build->quiet ? build->said : NULL };
+    call.body_fd = build_send_start(build->send, error);
+    if (call.body_fd < 0)
+        return false;
+    g_autoptr(response_t) response = api_call(build->cli, &call, error);
+    return response && progress_show(response, &output, ret_code, error);
 }
 
 static int request(struct build *build, GError **error)
 {
     g_autoptr(GString) query = build_query(build);
-    g_autofree char *auths = registry_auths_header(build->cli);
-    const char *const headers[] = { "X-Registry-Config", auths, "Content-Type", "application/x-tar", NULL };
-    struct call call = { .method = "POST", .path = "/build", .headers = headers, .has_body_fd = true };
-    struct progress_options output = {
-        .fd = STDOUT_FILENO, .aux = take_aux, .user = build, .quiet_text = build->quiet ? build->said : NULL
-    };
     int code = 0;
     g_autoptr(GError) problem = NULL;
-    if (!build_send_prepare(build->send, query, error))
+    if (!check_outputs(build, error) || !add_extras(build, query, error) || !build_send_prepare(build->send, query, error))
         return 1;
-    call.query = query->str;
-    call.body_fd = build_send_start(build->send, error);
-    if (call.body_fd < 0)
-        return 1;
-    g_autoptr(response_t) response = api_call(build->cli, &call, &problem);
-    bool ok = response && progress_show(response, &output, &code, &problem);
+    bool ok = exchange(build, query, &code, &problem);
+    if (build->progress)
+        build_progress_finish(g_steal_pointer(&build->progress));
     if (!build_send_end(build->send, error))
         return 1;
     if (ok)
         return finish(build, error);
     if (build->quiet)
         print_error("%s", build->said->str);
+    if (build->failed && options_bool(build->options, "shell-on-failure", false))
+        build_shell_run(build->cli, build->failed);
     g_propagate_error(error, g_steal_pointer(&problem));
     return code ? code : 1;
 }
@@ -169,11 +252,22 @@ int cmd_image_build(struct cli *cli, const struct options *options, GError **err
     int status = 1;
     if (iidfile)
         unlink(iidfile); /* none that is stale is left by a failure */
-    if (build_source_open(&build.source, options, build.quiet, error) && api_version(cli, error)) {
+    if (!build_face_choose(options, &build.face, error)) {
+        build_clear(&build);
+        return status;
+    }
+    bool silent = build.quiet || build.face != BUILD_FACE_CLASSIC;
+    if (build_source_open(&build.source, options, silent, error) && api_version(cli, error)) {
         fflush(stdout);
-        build.send = build_send_new(cli, &build.source, options, build.quiet);
+        build.send = build_send_new(cli, &build.source, options, silent);
+        if (build.face != BUILD_FACE_CLASSIC)
+            build.progress = build_progress_new(build.face);
         status = request(&build, error);
     }
+    if (build.progress)
+        build_progress_finish(build.progress);
+    if (build.progress)
+        build_progress_finish(build.progress);
     build_clear(&build);
     return status;
 }

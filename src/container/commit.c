@@ -115,7 +115,7 @@ static json_t *image_config(struct container *container)
 static json_t *document(struct container *container, const struct container_commit_options *options, const struct image *base)
 {
     char created[TIMESTAMP_ROOM];
-    timestamp_format(timestamp_now(), created);
+    timestamp_format(options->created_ns ? options->created_ns : timestamp_now(), created);
     json_t *old_history = base ? json_get_array(base->config, "history") : NULL;
     json_t *history = old_history ? json_copy(old_history) : json_array();
     json_array_append_new(history, history_entry(container, options, created));
@@ -128,8 +128,10 @@ static json_t *document(struct container *container, const struct container_comm
     if (options->comment && *options->comment)
         json_object_set_new(result, "comment", json_string_lossy(options->comment));
     json_object_set_new(result, "config", config);
-    json_object_set_new(result, "container", json_string(container->id));
-    json_object_set(result, "container_config", container->config);
+    if (!options->created_ns)
+        json_object_set_new(result, "container", json_string(container->id));
+    json_object_set_new(result, "container_config",
+                        options->created_ns ? image_config(container) : json_deep_copy(container->config));
     json_object_set_new(result, "created", json_string(created));
     json_object_set_new(result, "docker_version", json_string(TARE_VERSION));
     json_object_set_new(result, "history", history);
@@ -166,6 +168,7 @@ static bool add_image(struct container *container, const struct container_commit
         .parent = parent,
         .references = references,
         .intermediate = options->intermediate,
+        .created_ns = options->created_ns ? timestamp_now() : 0,
     };
     return image_store_add(images, &image, ret, error);
 }

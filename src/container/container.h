@@ -128,6 +128,7 @@ struct container_commit_options {
     const char *created_by;   /* history text; NULL: the container's command */
     gint64 clamp_mtime;       /* -1: none */
     const char *const *stubs; /* paths, deepest first, made for mounts alone: they go where they are empty; or NULL */
+    gint64 created_ns;        /* of the document, which then names no container; 0: now */
     bool pause;
     bool intermediate; /* of a build's step: see struct image_new_options */
 };

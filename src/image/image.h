@@ -63,6 +63,7 @@ struct image_new_options {
     const char *const *references; /* to tag with; NULL-terminated or NULL */
     bool raw_config;               /* config_text is the exact blob to store (load, pull), config its parsed form with rootfs */
     const char *config_text;
+    gint64 created_ns; /* what lists and prune go by, where that is not what the document says; 0: the document's */
     bool intermediate; /* of a build's step: durable with the next durable transaction, which the build ends with */
     bool pulled;       /* its names are none that somebody gave here: no "tag" events */
 };

@@ -301,6 +301,8 @@ static bool insert_image(struct image_store *store, const char *id, const char *
     if (known)
         return true;
     timestamp_parse(json_get_string(config, "created", TIMESTAMP_ZERO), &created);
+    if (options->created_ns)
+        created = options->created_ns;
     json_t *labels = json_get_object(json_get_object(config, "config"), "Labels");
     g_autofree char *labels_text = labels ? json_text(labels) : NULL;
     return database_run(store->database, error,

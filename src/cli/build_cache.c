@@ -1,0 +1,127 @@
+/* --cache-from and --cache-to: images whose steps the engine may take over. A local cache is a saved image in a directory. */
+#include "cli/build-internal.h"
+
+#include "base/fd.h"
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define ID_MAX 128
+
+/* The value of key in "type=local,dest=DIR"; NULL where there is none. g_free. */
+static char *field_of(const char *text, const char *key)
+{
+    g_auto(GStrv) fields = g_strsplit(text, ",", -1);
+    gsize length = strlen(key);
+
+    for (char **field = fields; *field; field++)
+        if (strncmp(*field, key, length) == 0 && (*field)[length] == '=')
+            return g_strdup(*field + length + 1);
+    return NULL;
+}
+
+/* The image of a local cache, loaded; NULL without an error where there is none yet. */
+static char *load_local(struct cli *cli, const char *directory, GError **error)
+{
+    g_autofree char *tar = g_build_filename(directory, "cache.tar", NULL), *id = NULL;
+    g_autofd int dirfd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = open(tar, O_RDONLY | O_CLOEXEC);
+
+    if (dirfd < 0 || fd < 0 || !file_read(dirfd, "image", ID_MAX, &id, NULL, NULL))
+        return NULL;
+    struct call call = { .method = "POST", .path = "/images/load", .query = "quiet=1", .has_body_fd = true, .body_fd = fd };
+
+    if (!api_done(cli, &call, error))
+        return NULL;
+    return g_strdup(g_strstrip(id));
+}
+
+/* The flag's values were cut at every comma: what follows "type=…" belongs to it. */
+static char **join_fields(const char *const *list)
+{
+    GPtrArray *whole = g_ptr_array_new();
+
+    for (; *list; list++) {
+        char *last = whole->len ? whole->pdata[whole->len - 1] : NULL;
+
+        if (last && g_str_has_prefix(last, "type=") && strchr(*list, '=') && !g_str_has_prefix(*list, "type=")) {
+            whole->pdata[whole->len - 1] = g_strconcat(last, ",", *list, NULL);
+            g_free(last);
+        } else {
+            g_ptr_array_add(whole, g_strdup(*list));
+        }
+    }
+    g_ptr_array_add(whole, NULL);
+    return (char **)g_ptr_array_free(whole, FALSE);
+}
+
+json_t *build_cache_sources(struct cli *cli, const char *const *list, GError **error)
+{
+    g_autoptr(json_t) sources = json_array();
+    g_auto(GStrv) whole = join_fields(list);
+
+    for (list = (const char *const *)whole; *list; list++) {
+        g_autofree char *type = field_of(*list, "type"), *ref = field_of(*list, "ref"), *src = field_of(*list, "src"), *id = NULL;
+        g_autoptr(GError) local = NULL;
+
+        if (!type && !strchr(*list, '=')) {
+            json_array_append_new(sources, json_string_lossy(*list));
+        } else if (g_strcmp0(type, "registry") == 0 && ref) {
+            json_array_append_new(sources, json_string_lossy(ref));
+        } else if (g_strcmp0(type, "local") == 0 && src) {
+            id = load_local(cli, src, &local);
+            if (local) {
+                g_propagate_error(error, g_steal_pointer(&local));
+                return NULL;
+            }
+            if (id)
+                json_array_append_new(sources, json_string_lossy(id));
+        } else {
+            error_set(error, TARE_ERROR_INVALID,
+                      "unknown cache source %s: an image, type=registry,ref=IMAGE or type=local,src=DIR", *list);
+            return NULL;
+        }
+    }
+    return g_steal_pointer(&sources);
+}
+
+/* The archive first, then the id that makes it count. */
+static bool save_local(struct cli *cli, const char *image, const char *directory, GError **error)
+{
+    g_autofree char *tar = g_build_filename(directory, "cache.tar", NULL);
+    struct build_output output = { .type = (char *)"oci", .dest = tar };
+
+    if (g_mkdir_with_parents(directory, 0777) < 0)
+        return error_set_errno(error, errno, "mkdir %s", directory);
+    g_autofd int dirfd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return (dirfd >= 0 || error_set_errno(error, errno, "open %s", directory)) &&
+           build_output_write(cli, &output, image, NULL, error) &&
+           file_write(dirfd, "image", image, strlen(image), 0644, false, error);
+}
+
+bool build_cache_export(struct cli *cli, const char *const *list, const char *image, GError **error)
+{
+    for (; *list; list++) {
+        g_autofree char *type = field_of(*list, "type"), *ref = field_of(*list, "ref"), *dest = field_of(*list, "dest");
+        struct build_output output = { .type = (char *)"image", .push = true };
+        char *names[] = { ref ? ref : strchr(*list, '=') ? NULL : (char *)*list, NULL };
+        bool good;
+
+        if (g_strcmp0(type, "inline") == 0)
+            continue; /* an image says by its history what its steps were */
+        output.names = names;
+        if (g_strcmp0(type, "local") == 0 && dest)
+            good = save_local(cli, image, dest, error);
+        else if (names[0] && (!type || strcmp(type, "registry") == 0))
+            good = build_output_write(cli, &output, image, NULL, error);
+        else
+            good = error_set(error, TARE_ERROR_INVALID, "unknown cache exporter %s: inline, registry,ref=IMAGE or local,dest=DIR",
+                             *list);
+        if (!good)
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,191 @@
+/* --output: what becomes of the image beside its place in the engine. */
+#include "cli/build-internal.h"
+
+#include "base/fd.h"
+#include "base/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void build_output_clear(struct build_output *output)
+{
+    g_free(output->type);
+    g_free(output->dest);
+    g_strfreev(output->names);
+    *output = (struct build_output){ 0 };
+}
+
+static bool take_field(struct build_output *output, const char *key, const char *value, GError **error)
+{
+    if (strcmp(key, "type") == 0) {
+        g_free(output->type);
+        output->type = g_strdup(value);
+    } else if (strcmp(key, "dest") == 0) {
+        g_free(output->dest);
+        output->dest = g_strdup(value);
+    } else if (strcmp(key, "name") == 0) {
+        g_strfreev(output->names);
+        output->names = g_strsplit(value, ",", -1);
+    } else if (strcmp(key, "push") == 0) {
+        output->push = strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
+    } else {
+        return error_set(error, TARE_ERROR_INVALID, "invalid value %s: unknown output option %s", value, key);
+    }
+    return true;
+}
+
+static bool check(struct build_output *output, const char *text, GError **error)
+{
+    static const char *const types[] = { "local", "tar", "oci", "docker", "image", "registry", NULL };
+
+    if (!output->type)
+        return error_set(error, TARE_ERROR_INVALID, "type is required for output");
+    if (!g_strv_contains(types, output->type))
+        return error_set(error, TARE_ERROR_INVALID, "unknown output type %s", output->type);
+    if (strcmp(output->type, "registry") == 0) {
+        g_free(output->type);
+        output->type = g_strdup("image");
+        output->push = true;
+    }
+    if (strcmp(output->type, "local") == 0 && (!output->dest || strcmp(output->dest, "-") == 0))
+        return error_set(error, TARE_ERROR_INVALID, "dest is required for local output: %s", text);
+    return true;
+}
+
+bool build_output_parse(const char *text, struct build_output *ret, GError **error)
+{
+    struct build_output output = { 0 };
+    g_auto(GStrv) fields = g_strsplit(text, ",", -1);
+    bool good = true;
+
+    if (!strchr(text, '=')) { /* a directory, or a tar on stdout */
+        output.type = g_strdup(strcmp(text, "-") == 0 ? "tar" : "local");
+        output.dest = g_strdup(text);
+    }
+    for (char **field = fields; good && strchr(text, '=') && *field; field++) {
+        char *equals = strchr(*field, '=');
+
+        if (!equals) {
+            good = error_set(error, TARE_ERROR_INVALID, "invalid value %s", *field);
+            break;
+        }
+        *equals = '\0';
+        good = take_field(&output, *field, equals + 1, error);
+    }
+    if (!good || !check(&output, text, error)) {
+        build_output_clear(&output);
+        return false;
+    }
+    *ret = output;
+    return true;
+}
+
+/* ---- files ---- */
+
+static bool save_to(struct cli *cli, const char *path, const char *query, const char *dest, GError **error)
+{
+    struct call call = { .method = "GET", .path = path, .query = query };
+    bool to_stdout = !dest || strcmp(dest, "-") == 0;
+
+    if (to_stdout && is_terminal(STDOUT_FILENO))
+        return error_set(error, TARE_ERROR_INVALID, "dest file is required for this output. refusing to write to console");
+    g_autoptr(response_t) response = api_call(cli, &call, error);
+
+    if (!response)
+        return false;
+    if (to_stdout)
+        return response_copy(response, STDOUT_FILENO, error);
+    g_autofd int fd = open(dest, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+
+    return (fd >= 0 || error_set_errno(error, errno, "open %s", dest)) && response_copy(response, fd, error);
+}
+
+/* Unpacked by tar(1), which keeps to its directory. */
+static bool unpack(struct cli *cli, const char *query, const char *dest, GError **error)
+{
+    struct call call = { .method = "GET", .path = "/build/files", .query = query };
+    const char *const argv[] = { "tar", "-x", "-f", "-", geteuid() == 0 ? "--same-owner" : "--no-same-owner",
+                                 "-p",  "-C", dest, NULL };
+    int pair[2], status;
+    bool good;
+    pid_t pid;
+
+    if (g_mkdir_with_parents(dest, 0777) < 0)
+        return error_set_errno(error, errno, "mkdir %s", dest);
+    g_autoptr(response_t) response = api_call(cli, &call, error);
+
+    if (!response)
+        return false;
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return error_set_errno(error, errno, "pipe");
+    struct spawn_fd fds[] = { { pair[0], 0 }, { STDERR_FILENO, 2 } };
+    struct spawn_options spawn = { .argv = argv, .fds = fds, .n_fds = G_N_ELEMENTS(fds), .search_path = true };
+
+    pid = spawn_program(&spawn, error);
+    fd_close(pair[0]);
+    good = pid > 0 && response_copy(response, pair[1], error);
+    fd_close(pair[1]);
+    status = pid > 0 ? spawn_wait(pid) : 0;
+    return good && (status == 0 || error_set(error, TARE_ERROR_INTERNAL, "unpacking failed (tar: %d)", status));
+}
+
+/* ---- images ---- */
+
+static bool push(struct cli *cli, const char *name, GError **error)
+{
+    g_autofree char *reference = strrchr(name, ':') > strrchr(name, '/') ? g_strdup(name) : g_strconcat(name, ":latest", NULL);
+    g_autofree char *repository = g_strndup(reference, (gsize)(strrchr(reference, ':') - reference)),
+                    *path = api_path("images", repository, "/push"), *auth = registry_auth_header(cli, name);
+    g_autoptr(GString) query = g_string_new(NULL);
+    const char *const headers[] = { "X-Registry-Auth", auth, NULL };
+    struct progress_options output = { .fd = STDERR_FILENO };
+
+    query_add(query, "tag", strrchr(reference, ':') + 1);
+    struct call call = { .method = "POST", .path = path, .query = query->str, .headers = headers };
+    g_autoptr(response_t) response = api_call(cli, &call, error);
+
+    return response && progress_show(response, &output, NULL, error);
+}
+
+static bool give_names(struct cli *cli, const struct build_output *output, const char *image, const char *const *tags,
+                       GError **error)
+{
+    const char *const *names = output->names ? (const char *const *)output->names : tags;
+
+    if (output->push && (!names || !*names))
+        return error_set(error, TARE_ERROR_INVALID, "tag is needed when pushing to registry");
+    for (; names && *names; names++) {
+        const char *colon = strrchr(*names, ':');
+        bool has_tag = colon && !strchr(colon, '/');
+        g_autofree char *repository = has_tag ? g_strndup(*names, (gsize)(colon - *names)) : g_strdup(*names),
+                        *path = api_path("images", image, "/tag");
+        g_autoptr(GString) query = g_string_new(NULL);
+
+        query_add(query, "repo", repository);
+        query_add(query, "tag", has_tag ? colon + 1 : "latest");
+        struct call call = { .method = "POST", .path = path, .query = query->str };
+
+        if ((output->names && !api_done(cli, &call, error)) || (output->push && !push(cli, *names, error)))
+            return false;
+    }
+    return true;
+}
+
+bool build_output_write(struct cli *cli, const struct build_output *output, const char *image, const char *const *tags,
+                        GError **error)
+{
+    g_autofree char *path = api_path("images", tags && *tags ? *tags : image, "/get");
+    g_autoptr(GString) query = g_string_new(NULL);
+
+    query_add(query, "image", image);
+    if (strcmp(output->type, "image") == 0)
+        return give_names(cli, output, image, tags, error);
+    if (strcmp(output->type, "local") == 0)
+        return unpack(cli, query->str, output->dest, error);
+    if (strcmp(output->type, "tar") == 0)
+        return save_to(cli, "/build/files", query->str, output->dest, error);
+    return save_to(cli, path, NULL, output->dest, error); /* one archive is both an OCI layout and docker's */
+}

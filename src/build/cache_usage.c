@@ -9,7 +9,8 @@ struct cache_record {
     char *id, *type, *description;
     char *key;    /* of a context */
     char *parent; /* of a step's image; may be NULL */
-    bool shared;  /* with an image that is listed */
+    bool is_mount, in_use;
+    bool shared; /* with an image that is listed */
     gint64 created, used;
     gint64 size;
 };
@@ -77,7 +78,7 @@ static bool mark_shared(struct builder *builder, const GPtrArray *records, GErro
     for (guint i = 0; i < records->len; i++) {
         struct cache_record *record = records->pdata[i];
 
-        record->shared = !record->key && g_hash_table_contains(named, record->id);
+        record->shared = !record->key && !record->is_mount && g_hash_table_contains(named, record->id);
     }
     return true;
 }
@@ -98,6 +99,31 @@ static gint least_recently_used(gconstpointer a, gconstpointer b)
     "(SELECT coalesce(sum(layer.tar_bytes + layer.index_bytes), 0) FROM layer WHERE instr(build_context.layers, layer.diff_id) " \
     "> 0)"
 
+static bool add_mounts(struct builder *builder, GPtrArray *records, GError **error)
+{
+    g_autoptr(json_t) mounts = NULL;
+    size_t i;
+    json_t *mount;
+
+    if (!builder_cache_mounts(builder, &mounts, error))
+        return false;
+    json_array_foreach(mounts, i, mount)
+    {
+        struct cache_record *record = g_new0(struct cache_record, 1);
+
+        record->is_mount = true;
+        record->id = g_strdup(json_get_string(mount, "ID", ""));
+        record->type = g_strdup(json_get_string(mount, "Type", ""));
+        record->description = g_strdup(json_get_string(mount, "Description", ""));
+        record->in_use = json_get_bool(mount, "InUse", record->in_use);
+        record->size = json_get_int(mount, "Size", 0);
+        timestamp_parse(json_get_string(mount, "CreatedAt", ""), &record->created);
+        timestamp_parse(json_get_string(mount, "LastUsedAt", ""), &record->used);
+        g_ptr_array_add(records, record);
+    }
+    return true;
+}
+
 static bool read_records(struct builder *builder, GPtrArray **ret, GError **error)
 {
     g_autoptr(GPtrArray) records = g_ptr_array_new_with_free_func(record_free);
@@ -108,7 +134,7 @@ static bool read_records(struct builder *builder, GPtrArray **ret, GError **erro
                         "SELECT DISTINCT image.id, image.parent, build_cache.created, " STEP_SIZE
                         " FROM build_cache JOIN image ON image.id = build_cache.image",
                         "") ||
-        !mark_shared(builder, records, error))
+        !mark_shared(builder, records, error) || !add_mounts(builder, records, error))
         return false;
     g_ptr_array_sort(records, least_recently_used);
     *ret = g_steal_pointer(&records);
@@ -146,7 +172,7 @@ static bool may_go(const struct cache_record *record, const struct builder_prune
     g_auto(GStrv) ids = filters_values(options->filters, "id"), types = filters_values(options->filters, "type");
     bool found = !ids[0];
 
-    if ((record->shared && !options->all) || (before > 0 && record->used > before) ||
+    if (record->in_use || (record->shared && !options->all) || (before > 0 && record->used > before) ||
         (types[0] && !g_strv_contains((const char *const *)types, record->type)))
         return false;
     for (char **id = ids; *id; id++)
@@ -155,13 +181,20 @@ static bool may_go(const struct cache_record *record, const struct builder_prune
 }
 
 /* From the last step back, for an image that others stand on cannot go. */
-static void remove_records(struct builder *builder, const GPtrArray *chosen, json_t *deleted)
+static guint64 remove_records(struct builder *builder, const GPtrArray *chosen, json_t *deleted)
 {
+    guint64 freed = 0;
+
     for (guint i = chosen->len; i-- > 0;) {
+        guint64 bytes = 0;
         const struct cache_record *record = chosen->pdata[i];
         g_autoptr(json_t) gone = NULL;
 
-        if (record->key) {
+        if (record->is_mount) {
+            if (!builder_cache_mount_remove(builder, record->id, &bytes, NULL))
+                continue; /* a step has it by now */
+            freed += bytes;
+        } else if (record->key) {
             context_store_forget(builder, record->key);
         } else {
             database_run(builder->database, NULL, "DELETE FROM build_cache WHERE image = ?", "s", record->id);
@@ -170,6 +203,7 @@ static void remove_records(struct builder *builder, const GPtrArray *chosen, jso
         }
         json_array_append_new(deleted, json_string(record->id));
     }
+    return freed;
 }
 
 static bool stored_bytes(struct builder *builder, gint64 *ret, GError **error)
@@ -183,6 +217,7 @@ bool builder_prune(struct builder *builder, const struct builder_prune_options *
     g_autoptr(GPtrArray) records = NULL, chosen = g_ptr_array_new();
     g_autoptr(json_t) deleted = json_array();
     gint64 before, total = 0, bytes_before, bytes_after;
+    guint64 freed;
 
     if (!filters_validate(options->filters, known, error) || !filters_until(options->filters, &before, error) ||
         !read_records(builder, &records, error) || !stored_bytes(builder, &bytes_before, error))
@@ -198,9 +233,10 @@ bool builder_prune(struct builder *builder, const struct builder_prune_options *
         g_ptr_array_add(chosen, record);
         total -= record->shared ? 0 : record->size;
     }
-    remove_records(builder, chosen, deleted);
+    freed = remove_records(builder, chosen, deleted);
     if (!stored_bytes(builder, &bytes_after, error))
         return false;
-    *ret = json_pack("{s:O, s:I}", "CachesDeleted", deleted, "SpaceReclaimed", (json_int_t)MAX(bytes_before - bytes_after, 0));
+    *ret = json_pack("{s:O, s:I}", "CachesDeleted", deleted, "SpaceReclaimed",
+                     (json_int_t)(MAX(bytes_before - bytes_after, 0) + (gint64)freed));
     return true;
 }

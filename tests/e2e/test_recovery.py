@@ -1,5 +1,6 @@
 """The engine's death, at any instant: containers run on, their ends are known, images are whole or absent, and nothing half-made remains."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -367,7 +368,8 @@ def test_restart_of_the_machine(one):
     shims = shims_of(one)
     one.kill()
     for pid in shims.values():
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # that of the stopped one may just have gone
+            os.kill(pid, signal.SIGKILL)
     time.sleep(0.3)
     subprocess.run(["nft", "delete", "table", "ip", f"tare_{one.mark}"], check=False, capture_output=True)
     subprocess.run(["nft", "delete", "table", "inet", f"tare_{one.mark}"], check=False, capture_output=True)
@@ -461,7 +463,7 @@ def made_up(engine):
     expected = {f"{layer}.{suffix}" for layer in layers for suffix in ("tar", "erofs", "facts")}
     found = set(os.listdir(f"{engine.data_root}/layers/sha256"))
     wrong = [f"layers/sha256/{name} is {'extra' if name in found else 'missing'}" for name in found ^ expected]
-    known = {"layers", "containers", "volumes", "init", "tare.db", "tare.db-wal", "tare.db-shm", "tare.db.reserve", "tared.lock", "blobs"}
+    known = {"layers", "containers", "volumes", "init", "tare.db", "tare.db-wal", "tare.db-shm", "tare.db.reserve", "tared.lock", "blobs", "downloads", "build"}
     wrong += [f"data/{name}" for name in set(os.listdir(engine.data_root)) - known]
     wrong += [f"layers/{name}" for name in set(os.listdir(f"{engine.data_root}/layers")) - {"sha256", "fixups"}]
     wrong += [f"layers/fixups/{name}" for name in os.listdir(f"{engine.data_root}/layers/fixups")]

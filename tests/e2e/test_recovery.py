@@ -538,8 +538,8 @@ def test_death_at_any_instant(one, name):
         client = begin()
         time.sleep(delay)
         one.kill()
-        client.communicate(timeout=20)
         one.start()
+        client.communicate(timeout=20)
         what = f"{name}, killed after {delay * 1000:.0f} of {took * 1000:.0f} ms (seed {SEED})"
         check_whole(one, what)
         clean()

@@ -24,9 +24,9 @@ struct api_route {
     api_function function;
 };
 /* Each ends with an entry without method. */
-extern const struct api_route system_routes[], event_routes[], info_routes[], registry_routes[], push_routes[], image_routes[],
-    verify_routes[], import_routes[], disk_routes[], container_routes[], stream_routes[], archive_routes[], process_routes[],
-    exec_routes[], build_routes[], network_routes[], volume_routes[], refused_routes[];
+extern const struct api_route system_routes[], event_routes[], info_routes[], registry_routes[], push_routes[], layer_routes[],
+    image_routes[], verify_routes[], import_routes[], disk_routes[], container_routes[], stream_routes[], archive_routes[],
+    process_routes[], exec_routes[], build_routes[], network_routes[], volume_routes[], refused_routes[];
 
 /* The handler of the HTTP server; user is the engine. */
 void api_handle(struct http_exchange *exchange, void *user);

@@ -75,17 +75,19 @@ static bool prune_images(struct api_request *request, GError **error)
 static bool save(struct api_request *request, const char *const *names, GError **error)
 {
     struct api_stream answer;
+    /* Ours: the layers that whoever asked has already. */
+    g_autofree const char **without = http_request_query_all(http_exchange_request(request->http), "without");
     g_autofd int file = http_exchange_take_file(request->http, "output");
     if (file >= 0) {
         struct fd_sink sink;
         fd_sink_init(&sink, file, "archive");
-        if (!image_save(request->engine->images, names, &sink.sink, http_exchange_cancel(request->http), error))
+        if (!image_save(request->engine->images, names, without, &sink.sink, http_exchange_cancel(request->http), error))
             return false;
         http_exchange_header(request->http, "X-Tare-File", "written");
         return api_respond_empty(request, 200);
     }
     api_stream_init(&answer, request, "application/x-tar", true);
-    return image_save(request->engine->images, names, &answer.sink, http_exchange_cancel(request->http), error);
+    return image_save(request->engine->images, names, without, &answer.sink, http_exchange_cancel(request->http), error);
 }
 
 static bool save_one(struct api_request *request, GError **error)

@@ -7,10 +7,10 @@
 #include <string.h>
 
 static const struct api_route *const tables[] = {
-    system_routes,  event_routes,   info_routes,  registry_routes, push_routes,      image_routes,  verify_routes,
-    import_routes,  volume_routes,  disk_routes,  network_routes,  container_routes, stream_routes, exec_routes,
-    archive_routes, process_routes, build_routes, refused_routes, /* last: what is not there yet, with a reason
-                                                                   */
+    system_routes, event_routes,   info_routes,    registry_routes, push_routes,    layer_routes,     image_routes,
+    verify_routes, import_routes,  volume_routes,  disk_routes,     network_routes, container_routes, stream_routes,
+    exec_routes,   archive_routes, process_routes, build_routes,    refused_routes, /* last: what is not there yet, with a reason
+                                                                                     */
 };
 
 bool api_route_match(const char *pattern, const char *path, char **ret_name)

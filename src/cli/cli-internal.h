@@ -123,6 +123,7 @@ struct endpoint {
     char *port;    /* TCP and ssh; NULL where none was given (ssh) */
     char *socket;  /* ssh: a path behind the host name, else NULL */
     bool tls, verify;
+    bool prefer_tare;             /* ssh: the far end is asked for `tare`, and for `docker` only where that is missing */
     char *ca, *certificate, *key; /* files, NULL where there is none */
 };
 void endpoint_free(struct endpoint *endpoint);
@@ -550,7 +551,9 @@ cli_handler cmd_image_load;
 cli_handler cmd_image_ls;
 cli_handler cmd_image_prune;
 cli_handler cmd_image_pull;
+cli_handler cmd_image_pull_from;
 cli_handler cmd_image_push;
+cli_handler cmd_image_push_to;
 cli_handler cmd_image_rm;
 cli_handler cmd_image_save;
 cli_handler cmd_image_tag;

@@ -101,9 +101,14 @@ static const struct cli_flag image_pull_flags[] = {
 
 static const struct cli_flag image_push_flags[] = {
     { 'a', "all-tags", "", "Push all tags of an image to the repository" },
-    { 0, "compression", "string", "How layers that have to be compressed are: \"gzip\", \"zstd\" (default \"gzip\")" },
+    { 0, "compression", "string", "How layers that have to be compressed are: \"gzip\", \"zstd\" (default \"gzip\")", true },
     { 0, "disable-content-trust", "", "Skip image signing (default true)" },
     { 0, "platform", "string", "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)" },
+    { 'q', "quiet", "", "Suppress verbose output" },
+    { 0 }
+};
+
+static const struct cli_flag image_exchange_flags[] = {
     { 'q', "quiet", "", "Suppress verbose output" },
     { 0 }
 };
@@ -178,6 +183,14 @@ const struct cli_command cli_image_commands[] = {
       .rank = 5,
       .flags = image_pull_flags,
       .run = cmd_image_pull },
+    { .spellings = "image pull-from",
+      .arguments = "[OPTIONS] HOST IMAGE [IMAGE...]",
+      .summary = "Copy images from another engine (ssh://[USER@]HOST[/SOCKET]), without a registry",
+      .min = 2,
+      .max = CLI_ANY,
+      .hidden = true, /* help is docker's, word for word; the manual has them */
+      .flags = image_exchange_flags,
+      .run = cmd_image_pull_from },
     { .spellings = "image push,push",
       .arguments = "[OPTIONS] NAME[:TAG]",
       .summary = "Upload an image to a registry",
@@ -186,6 +199,14 @@ const struct cli_command cli_image_commands[] = {
       .rank = 6,
       .flags = image_push_flags,
       .run = cmd_image_push },
+    { .spellings = "image push-to",
+      .arguments = "[OPTIONS] HOST IMAGE [IMAGE...]",
+      .summary = "Copy images to another engine (ssh://[USER@]HOST[/SOCKET]), without a registry",
+      .min = 2,
+      .max = CLI_ANY,
+      .hidden = true, /* help is docker's, word for word; the manual has them */
+      .flags = image_exchange_flags,
+      .run = cmd_image_push_to },
     { .spellings = "image rm,image remove,rmi",
       .arguments = "[OPTIONS] IMAGE [IMAGE...]",
       .summary = "Remove one or more images",

@@ -79,7 +79,7 @@ int cmd_imagetools_inspect(struct cli *cli, const struct options *options, GErro
     }
     if (format && *format) {
         g_autoptr(json_t) view = view_of(found, name);
-        return show_by_format(format, "", "imagetools.tplInputs", view, error);
+        return show_by_format(format, "", "map[string]interface {}", view, error);
     }
     print_view(found, name);
     return 0;

@@ -363,6 +363,8 @@ int cmd_manifest_annotate(struct cli *cli, const struct options *options, GError
         if (*options_string(options, flags[i][0], ""))
             json_object_set_new(platform, flags[i][1], json_string_lossy(options_string(options, flags[i][0], "")));
     add_features(platform, options_list(options, "os-features"));
+    json_object_set_new(descriptor, "platform", platform_for_list(platform)); /* in docker's order */
+    platform = json_get_object(descriptor, "platform");
     if (!is_known_platform(platform))
         return error_set(error, TARE_ERROR_INVALID, "manifest entry for image has unsupported os/arch combination: %s/%s",
                          options_string(options, "os", ""), options_string(options, "arch", "")),

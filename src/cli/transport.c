@@ -94,11 +94,18 @@ static int connect_ssh(const struct endpoint *endpoint, pid_t *ret_pid, GError *
     g_ptr_array_add(argv, (gpointer) "-T");
     g_ptr_array_add(argv, (gpointer) "--");
     g_ptr_array_add(argv, endpoint->address);
-    g_ptr_array_add(argv, (gpointer) "docker");
-    if (host_option)
-        g_ptr_array_add(argv, host_option);
-    g_ptr_array_add(argv, (gpointer) "system");
-    g_ptr_array_add(argv, (gpointer) "dial-stdio");
+    g_autofree char *either = g_strdup_printf("command -v tare >/dev/null 2>&1 && exec tare %s system dial-stdio; exec docker %s "
+                                              "system dial-stdio",
+                                              host_option ? host_option : "", host_option ? host_option : "");
+    if (endpoint->prefer_tare) {
+        g_ptr_array_add(argv, either);
+    } else {
+        g_ptr_array_add(argv, (gpointer) "docker");
+        if (host_option)
+            g_ptr_array_add(argv, host_option);
+        g_ptr_array_add(argv, (gpointer) "system");
+        g_ptr_array_add(argv, (gpointer) "dial-stdio");
+    }
     g_ptr_array_add(argv, NULL);
     struct spawn_fd fds[] = { { theirs, 0 }, { theirs, 1 }, { STDERR_FILENO, 2 } };
     extern char **environ;

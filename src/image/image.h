@@ -154,8 +154,9 @@ bool image_import(struct image_store *store, struct byte_source *source, const s
                   struct image **ret, GError **error);
 
 /* docker save and load. names: references or ids. progress lines of load are the API's JSON messages. */
-bool image_save(struct image_store *store, const char *const *names, struct byte_sink *sink, struct cancel *cancel,
-                GError **error);
+/* without: layers (diff ids) whose tars the reader has already; NULL-terminated, or NULL. */
+bool image_save(struct image_store *store, const char *const *names, const char *const *without, struct byte_sink *sink,
+                struct cancel *cancel, GError **error);
 struct image_load_options {
     bool quiet;           /* no progress of layers */
     const char *platform; /* of an image for several: "linux/arm64"; NULL: the host's */

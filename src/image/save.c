@@ -220,8 +220,8 @@ static bool write_archive(struct saving *saving, GError **error)
            tar_writer_finish(saving->writer, error);
 }
 
-bool image_save(struct image_store *store, const char *const *names, struct byte_sink *sink, struct cancel *cancel,
-                GError **error)
+bool image_save(struct image_store *store, const char *const *names, const char *const *without, struct byte_sink *sink,
+                struct cancel *cancel, GError **error)
 {
     struct saving saving = { .store = store, .cancel = cancel, .images = g_ptr_array_new_with_free_func(saved_image_free) };
     bool ok = true;
@@ -229,6 +229,9 @@ bool image_save(struct image_store *store, const char *const *names, struct byte
         ok = add_name(&saving, *names, error);
     if (ok) {
         saving.written = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        for (; without && *without; without++)
+            if (digest_is_valid(*without))
+                g_hash_table_add(saving.written, g_strconcat("blobs/sha256/", digest_hex(*without), NULL));
         saving.index = json_array();
         saving.manifest = json_array();
         saving.repositories = json_object();

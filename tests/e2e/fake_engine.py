@@ -57,6 +57,9 @@ EVENT = {"Type": "container", "Action": "start", "Actor": {"ID": CONTAINER, "Att
 DELETED = {"ContainersDeleted": [CONTAINER], "NetworksDeleted": ["n"], "VolumesDeleted": ["v"], "ImagesDeleted": [{"Deleted": IMAGE}], "CachesDeleted": ["c"], "SpaceReclaimed": 1000}
 SUMMARY = {"Name": "file", "size": 5, "mode": 420, "mtime": "2020-09-13T12:26:40Z", "linkTarget": ""}
 
+DOCUMENT = {"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 1, "digest": IMAGE}, "layers": []}
+MANIFEST = {"Descriptor": {"mediaType": DOCUMENT["mediaType"], "digest": "sha256:" + "ee" * 32, "size": 5, "platform": {"architecture": "amd64", "os": "linux"}}, "Raw": base64.b64encode(json.dumps(DOCUMENT).encode()).decode()}
+
 JSON, RAW, STREAM = "application/json", "application/octet-stream", "application/vnd.docker.multiplexed-stream"
 # Method and path (without version) → status, type, body. The first that matches counts.
 ROUTES = [
@@ -93,6 +96,8 @@ ROUTES = [
     (r"GET /images/.+/history", 200, JSON, HISTORY),
     (r"GET /images/.+/json", 200, JSON, {"Id": IMAGE, "RepoTags": ["busybox:1"], "RepoDigests": [], "Created": "2020-09-13T12:26:40Z", "Size": 4567890, "Config": CONFIG, "Os": "linux", "Architecture": "amd64", "RootFS": {"Type": "layers", "Layers": []}}),
     (r"DELETE /images/.+", 200, JSON, [{"Untagged": "busybox:1"}, {"Deleted": IMAGE}]),
+    (r"GET /distribution/.+/manifest", 200, JSON, MANIFEST),
+    (r"PUT /distribution/.+/manifest", 201, JSON, {"Digest": "sha256:" + "ee" * 32}),
     (r"DELETE /networks/absent", 404, JSON, {"message": "network absent not found"}),
     (r"GET /networks", 200, JSON, [NETWORK]),
     (r"POST /networks/create", 201, JSON, {"Id": "ef" * 32, "Warning": ""}),

@@ -538,6 +538,7 @@ def ssh(tmp_path_factory, engine):
     shutil.copy(top / "user.pub", top / "authorized_keys")
     (top / "bin").mkdir()
     (top / "bin" / "docker").symlink_to(TARE)
+    (top / "bin" / "tare").symlink_to(TARE)
     port = free_port()
     (top / "config").write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {top}/host\nPidFile {top}/pid\nAuthorizedKeysFile {top}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
@@ -584,3 +585,46 @@ def test_ssh_that_fails(ssh):
     ours, theirs = (ssh(program, "ps", host="ssh://nobody-there@127.0.0.1:1") for program in (TARE, DOCKER))
     assert ours.returncode == theirs.returncode == 1
     assert b"Connection refused" in ours.stderr
+
+
+# ---- images between hosts ----
+
+
+def test_images_between_engines(ssh, engine, new_engine, tmp_path):
+    """Two engines and a local sshd, no registry: what the other side has is not sent again."""
+    far = new_engine()
+    far.start()
+    host = f"ssh://{getpass.getuser()}@127.0.0.1:{ssh.port}{far.socket}"
+
+    def call(*words):
+        return ssh(TARE, *words, host=engine.host)
+
+    payload = os.urandom(1 << 20)
+    (tmp_path / "payload").write_bytes(payload)
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY payload /payload\n", encoding="utf-8")
+    engine.tare("build", "-q", "-t", "carried:1", str(tmp_path))
+    (tmp_path / "Dockerfile").write_text("FROM carried:1\nRUN echo more > /more\n", encoding="utf-8")
+    engine.tare("build", "-q", "-t", "carried:2", str(tmp_path))
+    layers = [layer[7:19] for layer in json.loads(engine.tare("image", "inspect", "-f", "{{json .RootFS.Layers}}", "carried:2").stdout)]
+    first = call("image", "push-to", host, "carried:1")
+    assert (first.returncode, first.stdout, first.stderr) == (0, b"Loaded image: carried:1\n", b"")
+    second = call("image", "push-to", host, "carried:2", "carried:1")
+    assert second.returncode == 0 and second.stdout.decode().splitlines() == [f"{layer}: Already exists" for layer in layers[:2]] + ["Loaded image: carried:2", "Loaded image: carried:1"], second
+    for tag in ("1", "2"):
+        ids = {one.tare("image", "inspect", "-f", "{{.Id}}", f"carried:{tag}").stdout for one in (engine, far)}
+        assert len(ids) == 1
+    assert far.tare("run", "--rm", "carried:2", "cat", "/more").stdout == "more\n"
+    # The archive that went over had the one layer alone.
+    whole, rest = (len(engine.api("GET", "/images/get?names=carried:2" + "".join(f"&without={layer}" for layer in without)).body) for without in ([], json.loads(engine.tare("image", "inspect", "-f", "{{json .RootFS.Layers}}", "carried:1").stdout)))
+    assert rest < 40000 < len(payload) < whole
+    # And back.
+    far.tare("tag", "carried:2", "returned:3")
+    engine.tare("rmi", "carried:2")
+    back = call("image", "pull-from", "-q", host, "returned:3")
+    assert (back.returncode, back.stdout, back.stderr) == (0, b"", b"")
+    assert engine.tare("run", "--rm", "returned:3", "cat", "/more").stdout == "more\n"
+    missing = call("image", "pull-from", host, "absent")
+    assert (missing.returncode, missing.stderr) == (1, b"Error response from daemon: no such image: absent: No such image: absent:latest\n")
+    nobody = call("image", "push-to", f"ssh://{getpass.getuser()}@127.0.0.1:1", "carried:1")
+    assert nobody.returncode == 1 and b"Connection refused" in nobody.stderr
+    engine.tare("rmi", "returned:3", "carried:1")

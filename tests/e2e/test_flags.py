@@ -14,7 +14,7 @@ import time
 import pytest
 
 from conftest import program_directory
-from fake_engine import FakeEngine, tar_with
+from fake_engine import DOCUMENT, MANIFEST, FakeEngine, tar_with
 from help_pages import run, walk
 from inputs import busybox_root
 
@@ -148,6 +148,7 @@ class Scene:
         for name, text in {
             "context/Dockerfile": "FROM busybox\n", "context/other": "FROM scratch\n", "env": "A=b\n", "labels": "l=m\n", "file": "12345", "home/.docker/config.json": "{}",
             f"home/.docker/contexts/meta/{hashlib.sha256(b'mine').hexdigest()}/meta.json": json.dumps(CONTEXT),
+            "home/.docker/manifests/docker.io_library_list-1/docker.io_library_image-1": json.dumps({"Ref": "docker.io/library/image:1", **MANIFEST, "SchemaV2Manifest": DOCUMENT}),
         }.items():
             (here / name).parent.mkdir(parents=True, exist_ok=True)
             (here / name).write_text(text, encoding="utf-8")
@@ -186,7 +187,7 @@ def scene(tmp_path_factory):
 
 # What is given to each command. {} is the place of the flag; without it the flag comes first.
 BASE = {
-    "builder prune": "", "container attach": "web", "container commit": "web new:1", "container cp": "web:/file out", "container create": "{} busybox sh",
+    "builder prune": "", "buildx imagetools inspect": "image:9", "manifest annotate": "list:1 image:1", "manifest create": "new:1 image:9", "manifest inspect": "image:9", "manifest push": "list:1", "container attach": "web", "container commit": "web new:1", "container cp": "web:/file out", "container create": "{} busybox sh",
     "container exec": "{} web sh", "container export": "web", "container inspect": "web", "container kill": "web", "container logs": "web", "container ls": "", "container prune": "",
     "container restart": "web", "container rm": "web", "container run": "{} busybox sh", "container start": "web", "container stats": "--no-stream", "container stop": "web",
     "container update": "web", "context create": "new", "context inspect": "default", "context ls": "", "context rm": "mine", "context update": "mine", "image build": "context",
@@ -197,6 +198,7 @@ BASE = {
 }
 # Where a flag shows only among others: the command line with and without it, {} being its place.
 BESIDE = {
+    ("manifest create", "amend"): "{} list:1 image:9",
     ("container run", "detach-keys"): "{} -i busybox sh",
     ("container run", "quiet"): "{} --pull always busybox sh",
     ("container create", "quiet"): "{} --pull always busybox sh",
@@ -228,7 +230,7 @@ VALUES = {
     "net": "host", "network": "host", "output": "written", "pause": "false", "pid": "host", "platform": "linux/arm64", "publish": "80", "pull": "always", "restart": "always", "rm": "false", "runtime": "runc",
     "security-opt": "no-new-privileges", "sig-proxy": "false", "signal": "HUP", "since": "2020-01-01T00:00:00Z", "stop-signal": "HUP", "storage-opt": "size=1g", "subnet": "10.8.0.0/16", "gateway": "10.9.0.1",
     "ip-range": "10.9.1.0/24", "aux-address": "a=10.9.0.9", "until": "2021-01-01T00:00:00Z", "user": "me", "userns": "host", "uts": "host", "volume": "/v", "volumes-from": "web", "tail": "3", "tmpfs": "/t", "workdir": "/w",
-    ("container run", "rm"): "true", ("container create", "rm"): "true", ("container run", "tmpfs"): "/t", ("inspect", "type"): "image", ("container run", "network"): "none",
+    ("manifest annotate", "arch"): "arm64", ("manifest annotate", "os"): "darwin", ("container run", "rm"): "true", ("container create", "rm"): "true", ("container run", "tmpfs"): "/t", ("inspect", "type"): "image", ("container run", "network"): "none",
     ("container commit", "author"): "me", ("login", "username"): "you", ("network create", "scope"): "swarm", ("container create", "pull"): "always", ("image build", "pull"): "true",
     ("container kill", "signal"): "HUP", ("container ls", "format"): "{{.ID}}", ("container inspect", "format"): "{{.Id}}", ("container update", "restart"): "always",
     ("network create", "config-from"): "bridge", ("container ls", "last"): "3", ("image build", "label"): "a=b", ("volume create", "driver"): "local2", ("network connect", "link"): "a:b",

@@ -14,11 +14,14 @@
 #include "layer/worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define DECODE_MEMORY (320u << 20) /* the largest window, the tables around it, and buffers */
+#define PIPE_MAX (4 << 20)         /* a larger one would need more buffers than a copy costs */
 #define SPLIT_MEMORY (64u << 20)
 #define INDEX_MEMORY (G_GUINT64_CONSTANT(2) << 30)
 #define INDEX_SLACK (64u << 20)
@@ -28,16 +31,39 @@ static bool parse_bytes(const char *text, guint64 *ret, GError **error)
     return parse_uint(text, G_MAXINT64, ret) || error_set(error, TARE_ERROR_INVALID, "invalid number of bytes %s", text);
 }
 
+/* Gives the pages of a full buffer to the pipe instead of copying them into it: the decoder does not come back to them before as
+ * much again as a pipe holds has followed, so that they have been read by then. */
+static bool give_pages(struct byte_sink *sink, const void *data, gsize length, GError **error)
+{
+    struct iovec piece = { .iov_base = (void *)data, .iov_len = length };
+    if (length != DECODE_OUTPUT_ROOM) /* the last one */
+        return fd_write_full(STDOUT_FILENO, data, length) == 0 || error_set_errno(error, errno, "write uncompressed data");
+    while (piece.iov_len > 0) {
+        ssize_t n = vmsplice(STDOUT_FILENO, &piece, 1, 0);
+        if (n < 0 && errno != EINTR)
+            return error_set_errno(error, errno, "write uncompressed data");
+        if (n > 0) {
+            piece.iov_base = (char *)piece.iov_base + n;
+            piece.iov_len -= (size_t)n;
+        }
+    }
+    return true;
+}
+
 static bool run_decode(char **arguments, guint64 values[WORKER_REPORT_VALUES], GError **error)
 {
     struct decode_limits limits = { 0 };
-    const struct confine_limits confine = { .max_memory = DECODE_MEMORY };
+    const struct confine_limits confine = { .max_memory = DECODE_MEMORY, .gives_pages = true };
+    int room = fcntl(STDOUT_FILENO, F_GETPIPE_SZ);
+    limits.buffers = room > 0 && room <= PIPE_MAX ? (unsigned)room / DECODE_OUTPUT_ROOM + 3 : 1;
     if (!parse_bytes(arguments[0], &limits.max_output, error) || !confine_worker(&confine, error))
         return false;
     struct fd_source source;
     struct fd_sink sink;
     fd_source_init(&source, STDIN_FILENO, "compressed data");
     fd_sink_init(&sink, STDOUT_FILENO, "uncompressed data");
+    if (limits.buffers > 1)
+        sink.sink.write = give_pages;
     return decode_stream(&source.source, &sink.sink, &limits, error);
 }
 

@@ -122,7 +122,9 @@ static void emit_allow(struct filter *filter, const int *calls, size_t n)
     }
 }
 
-static bool install_filter(bool file_access, GError **error)
+static const int with_pages[] = { SYS_vmsplice };
+
+static bool install_filter(const struct confine_limits *limits, GError **error)
 {
     struct filter filter = { .length = 0 };
     emit(&filter, BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, arch));
@@ -130,8 +132,10 @@ static bool install_filter(bool file_access, GError **error)
     emit(&filter, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS);
     emit(&filter, BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, nr));
     emit_allow(&filter, always_allowed, G_N_ELEMENTS(always_allowed));
-    if (file_access)
+    if (limits->file_access)
         emit_allow(&filter, with_files, G_N_ELEMENTS(with_files));
+    if (limits->gives_pages)
+        emit_allow(&filter, with_pages, G_N_ELEMENTS(with_pages));
     /* Memory, but never executable: args[2] is the protection of both calls. */
     emit(&filter, BPF_JMP | BPF_JEQ | BPF_K, 2, 0, SYS_mmap);
     emit(&filter, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, SYS_mprotect);
@@ -147,6 +151,5 @@ static bool install_filter(bool file_access, GError **error)
 
 bool confine_worker(const struct confine_limits *limits, GError **error)
 {
-    return leave_the_file_system(error) && drop_privileges(error) && set_limits(limits, error) &&
-           install_filter(limits->file_access, error);
+    return leave_the_file_system(error) && drop_privileges(error) && set_limits(limits, error) && install_filter(limits, error);
 }

@@ -7,7 +7,8 @@
 #include <zstd.h>
 
 #define INPUT_ROOM (256u << 10)
-#define OUTPUT_ROOM (512u << 10)
+#define OUTPUT_ROOM DECODE_OUTPUT_ROOM
+#define PAGE_BYTES 4096u
 #define DEFAULT_MEMORY (128u << 20)
 
 struct decoder {
@@ -17,7 +18,9 @@ struct decoder {
     bool at_eof;
 
     struct byte_sink *sink;
-    guint8 *output;
+    guint8 *output; /* the buffer in use, of n_outputs */
+    guint8 *outputs;
+    unsigned output_at, n_outputs;
     gsize used;
     guint64 total, max_output, max_memory;
 
@@ -80,6 +83,8 @@ static bool flush_output(struct decoder *decoder, GError **error)
                          decoder->max_output);
     decoder->total += decoder->used;
     bool ok = decoder->used == 0 || sink_write(decoder->sink, decoder->output, decoder->used, error);
+    decoder->output_at = (decoder->output_at + 1) % decoder->n_outputs;
+    decoder->output = decoder->outputs + (gsize)decoder->output_at * OUTPUT_ROOM;
     decoder->used = 0;
     return ok;
 }
@@ -350,9 +355,11 @@ bool decode_stream(struct byte_source *source, struct byte_sink *sink, const str
         .sink = sink,
         .max_output = limits->max_output,
         .max_memory = limits->max_memory ? limits->max_memory : DEFAULT_MEMORY,
+        .n_outputs = MAX(limits->buffers, 1),
     };
     g_autofree guint8 *input = decoder.input = g_malloc(INPUT_ROOM);
-    g_autofree guint8 *output = decoder.output = g_malloc(OUTPUT_ROOM);
+    g_autofree guint8 *output = g_malloc((gsize)decoder.n_outputs * OUTPUT_ROOM + PAGE_BYTES);
+    decoder.output = decoder.outputs = output + (PAGE_BYTES - (guintptr)output % PAGE_BYTES) % PAGE_BYTES;
     if (!need_input(&decoder, DECODE_SNIFF_BYTES, error))
         return false;
     enum decode_format format = decode_sniff(decoder.input, decoder.end);

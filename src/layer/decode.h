@@ -19,9 +19,14 @@ enum decode_format {
 enum decode_format decode_sniff(const void *data, gsize length);
 const char *decode_format_name(enum decode_format format);
 
+/* Where the output is to be taken without a copy: a sink that keeps what it was given until buffers - 1 further writes have
+ * returned. Each write but the last is DECODE_OUTPUT_ROOM long and begins on a page. */
+#define DECODE_OUTPUT_ROOM (512u << 10)
+
 struct decode_limits {
     guint64 max_output; /* more is TARE_ERROR_TOO_LARGE */
     guint64 max_memory; /* of one decoder's window and tables, as far as the format lets a stream ask for it; 0: 128 MiB */
+    unsigned buffers;   /* of output, used in turns; 0: one */
 };
 
 /* Decompresses the whole source: several gzip members, zstd frames (skippable ones too), xz or bzip2 streams one after another,

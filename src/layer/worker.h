@@ -16,6 +16,7 @@ struct confine_limits {
     guint64 max_memory; /* of writable memory; 0: no bound */
     guint64 max_file;   /* bytes of the file it may write; 0: none but pipes */
     bool file_access;   /* positioned reads and writes on the fds it has */
+    bool gives_pages;   /* may put pages of its own memory into pipes; who reads them has a copy */
 };
 
 /* For a single-threaded process, after its libraries are loaded: the fds that are open stay, nothing else can be opened.

@@ -280,6 +280,27 @@ static bool hash_tree_entry(void *user, const char *path, const struct stat *sta
     return hash_entry(tree->sources, tree->hasher, path + tree->skip, path, stat, O_NOFOLLOW, error);
 }
 
+/* --parents copies the directories on the way as well, under their names and with their attributes. */
+static bool hash_parents(const struct copy_sources *sources, struct hasher *hasher, const struct copy_source *source,
+                         GError **error)
+{
+    hash_text(hasher, source->parents);
+    for (const char *end = source->path; *end;) {
+        g_autofree char *prefix = NULL, *facts = NULL;
+        g_autofd int fd = -1;
+        struct stat stat;
+
+        end = strchr(end + 1, '/') ? strchr(end + 1, '/') : source->path + strlen(source->path);
+        prefix = g_strndup(source->path, (gsize)(end - source->path));
+        fd = root_open(sources->root_fd, prefix, O_PATH, 0);
+        if (fd < 0 || fstat(fd, &stat) < 0)
+            return error_set_errno(error, errno, "stat %s", prefix);
+        facts = g_strdup_printf("%o %u %u", stat.st_mode, stat.st_uid, stat.st_gid);
+        hash_text(hasher, facts);
+    }
+    return true;
+}
+
 static bool hash_source(const struct copy_sources *sources, struct copy_source *source, GError **error)
 {
     struct hasher *hasher = hasher_new();
@@ -298,6 +319,7 @@ static bool hash_source(const struct copy_sources *sources, struct copy_source *
 
         good = hash_entry(sources, hasher, name, source->path, &source->stat, 0, error);
     }
+    good = good && (!source->parents || hash_parents(sources, hasher, source, error));
     if (good) {
         hasher_finish(hasher, digest);
         source->hash = g_strconcat(is_directory ? "dir:" : "file:", digest_hex(digest), NULL);

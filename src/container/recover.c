@@ -223,13 +223,27 @@ bool container_wants_start(struct container *container)
            (maximum == 0 || state.restart_count < maximum);
 }
 
+/* A build's step whose engine died: nobody waits for it. One that had failed before is what --force-rm=false leaves to be seen. */
+static bool is_abandoned_step(struct container *container)
+{
+    g_autoptr(json_t) host_config = container_get_host_config(container);
+    struct container_state state = container_get_state(container);
+
+    return container->is_volatile && !json_get_bool(host_config, "AutoRemove", false) &&
+           !(state.status == CONTAINER_EXITED && state.exit_code != 0);
+}
+
 static void *start_wanted(void *user)
 {
     GPtrArray *containers = user;
     for (guint i = 0; i < containers->len; i++) {
         struct container *container = containers->pdata[i];
         g_autoptr(GError) error = NULL;
-        if (!container_start(container->manager, container->id, NULL, &error) && !error_is(error, TARE_ERROR_NOT_MODIFIED))
+        if (container->is_volatile) {
+            if (!container_remove(container->manager, container->id, true, true, false, &error) &&
+                !error_is(error, TARE_ERROR_NOT_FOUND))
+                log_error(error, "remove the step of a build", "container", container->id, NULL);
+        } else if (!container_start(container->manager, container->id, NULL, &error) && !error_is(error, TARE_ERROR_NOT_MODIFIED))
             log_error(error, "start by restart policy", "container", container->id, NULL);
     }
     g_ptr_array_unref(containers);
@@ -241,9 +255,13 @@ bool containers_recover(struct container_manager *manager, GError **error)
     g_autoptr(GPtrArray) all = table_snapshot(manager);
     GPtrArray *wanted = g_ptr_array_new_with_free_func((GDestroyNotify)container_unref);
     for (guint i = 0; i < all->len; i++)
+        if (is_abandoned_step(all->pdata[i]))
+            g_ptr_array_add(wanted, container_ref(all->pdata[i]));
+    for (guint i = 0; i < all->len; i++)
         recover_one(all->pdata[i]);
     for (guint i = 0; i < all->len; i++)
-        if (!((struct container *)all->pdata[i])->removed && container_wants_start(all->pdata[i]))
+        if (!((struct container *)all->pdata[i])->removed && !((struct container *)all->pdata[i])->is_volatile &&
+            container_wants_start(all->pdata[i]))
             g_ptr_array_add(wanted, container_ref(all->pdata[i]));
     sweep_directory(manager, manager->containers_dir, manager->containers_fd);
     sweep_directory(manager, manager->run_dir, manager->run_fd);

@@ -48,6 +48,9 @@ bool api_query_time(const struct api_request *request, const char *name, gint64 
 /* "repo" and "tag" as one reference; NULL without repo. g_free. */
 char *api_query_reference(const struct api_request *request);
 /* The JSON body, an object; *ret is NULL for an empty one. */
+#define API_SECRETS_HEADER "X-Tare-Secrets"
+bool api_lend_secrets(struct api_request *request, GError **error);
+bool api_offer_agent(struct api_request *request, GError **error);
 bool api_read_json(struct api_request *request, json_t **ret, GError **error);
 
 /* h and w: a terminal's size. */

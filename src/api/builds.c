@@ -12,7 +12,8 @@ struct decoded {
     struct build_request request;
     json_t *build_args, *labels, *limits, *cache_from_json, *registry_auths, *contexts, *no_cache_json;
     char **cache_from, **no_cache;
-    const char **tags;
+    const char **tags, **entitlements;
+    const char *secrets_id;
 };
 
 static void decoded_clear(struct decoded *decoded)
@@ -27,6 +28,8 @@ static void decoded_clear(struct decoded *decoded)
     g_strfreev(decoded->no_cache);
     g_strfreev(decoded->cache_from);
     g_free(decoded->tags);
+    g_free(decoded->entitlements);
+    build_secrets_unref(decoded->request.secrets);
 }
 
 /* A JSON text in a parameter. */
@@ -140,6 +143,7 @@ static bool decode(struct api_request *request, struct decoded *decoded, GError 
     decoded->no_cache = json_string_array(decoded->no_cache_json);
     decoded->cache_from = json_string_array(decoded->cache_from_json);
     decoded->tags = http_request_query_all(http_exchange_request(request->http), "t");
+    decoded->entitlements = http_request_query_all(http_exchange_request(request->http), "allow");
     bool force_remove = api_query_bool(request, "forcerm");
     decoded->request = (struct build_request){
         .dockerfile = api_query(request, "dockerfile"),
@@ -162,6 +166,8 @@ static bool decode(struct api_request *request, struct decoded *decoded, GError 
         .contexts = decoded->contexts,
         .cache_from = (const char *const *)decoded->cache_from,
         .registry_auths = decoded->registry_auths,
+        .entitlements = decoded->entitlements,
+        .excerpts = api_query_bool(request, "excerpts"),
     };
     return true;
 }
@@ -199,8 +205,18 @@ static void send_kept(struct output *output)
     json_array_foreach(output->kept, i, message) api_send_message(output->request, json_incref(message), NULL);
 }
 
+static bool run_check(struct api_request *request, const struct decoded *decoded, struct byte_source *context, GError **error)
+{
+    json_t *answer = NULL;
+    return builder_check(request->engine->builder, context, &decoded->request, http_exchange_cancel(request->http), &answer,
+                         error) &&
+           api_respond_json(request, 200, answer);
+}
+
 static bool run_build(struct api_request *request, const struct decoded *decoded, struct byte_source *context, GError **error)
 {
+    if (api_query_bool(request, "check"))
+        return run_check(request, decoded, context, error);
     struct output output = {
         .request = request, .quiet = decoded->request.quiet, .progress = decoded->request.progress, .kept = json_array()
     };
@@ -240,14 +256,28 @@ static bool build_remote(struct api_request *request, struct decoded *decoded, c
     return ok;
 }
 
+/* The client has sent them before; they are this build's alone. */
+static bool take_secrets(struct api_request *request, struct decoded *decoded, GError **error)
+{
+    const char *id = http_request_header(http_exchange_request(request->http), API_SECRETS_HEADER);
+    if (!id)
+        return true;
+    if (!builder_take_secrets(request->engine->builder, id, &decoded->request.secrets, error))
+        return false;
+    decoded->secrets_id = id;
+    return true;
+}
+
 static bool build_image(struct api_request *request, GError **error)
 {
     struct decoded decoded = { 0 };
     const char *remote = api_query(request, "remote");
-    bool ok = decode(request, &decoded, error);
+    bool ok = decode(request, &decoded, error) && take_secrets(request, &decoded, error);
     if (ok)
         ok = remote ? build_remote(request, &decoded, remote, error)
                     : run_build(request, &decoded, http_exchange_body(request->http), error);
+    if (decoded.secrets_id)
+        builder_drop_secrets(request->engine->builder, decoded.secrets_id);
     decoded_clear(&decoded);
     return ok;
 }
@@ -325,7 +355,12 @@ static bool cancel_build(struct api_request *request, GError **error)
 }
 
 const struct api_route build_routes[] = {
-    { "POST", "/build", 0, 0, build_image },         { "POST", "/build/context", 0, 0, put_context },
-    { "GET", "/build/files", 0, 0, export_files },   { "POST", "/build/prune", 31, 0, prune_cache },
-    { "POST", "/build/cancel", 0, 0, cancel_build }, { NULL },
+    { "POST", "/build", 0, 0, build_image },
+    { "POST", "/build/context", 0, 0, put_context },
+    { "GET", "/build/files", 0, 0, export_files },
+    { "POST", "/build/prune", 31, 0, prune_cache },
+    { "POST", "/build/cancel", 0, 0, cancel_build },
+    { "POST", "/build/agent", 0, 0, api_offer_agent },
+    { "POST", "/build/secrets", 0, 0, api_lend_secrets },
+    { NULL },
 };

@@ -84,6 +84,29 @@ void dockerfile_line_free(struct dockerfile_line *line);
 bool dockerfile_parse_line(const char *text, char escape, struct dockerfile_instruction **ret, GError **error);
 void dockerfile_instruction_free(struct dockerfile_instruction *instruction);
 
+/* ---- build --check ---- */
+struct lint_warning {
+    const char *rule, *description;
+    char *url, *message;
+    unsigned line, end;
+    guint order;
+};
+void lint_warning_free(struct lint_warning *warning);
+struct lint_options {
+    const json_t *build_args;
+    const char *dockerignore; /* its rules, or NULL */
+    /* The "k=v" that an image sets, or NULL where that is not known; a new array. May be NULL. */
+    json_t *(*base_env)(void *user, const char *image);
+    void *user;
+};
+struct lint_result {
+    GPtrArray *warnings; /* of struct lint_warning *, by line */
+    bool is_error;       /* "check=error=true" */
+};
+/* INVALID for a "check" directive that says something else. */
+bool dockerfile_lint(const struct dockerfile *dockerfile, const struct lint_options *options, struct lint_result *ret,
+                     GError **error);
+
 /* ---- expansion of variables: $x ${x} ${x:-y} ${x:+y} ${x:?y} ${x#p} ${x##p} ${x%p} ${x%%p} ${x/p/r} ${x//p/r}, quotes and
  * escapes as a shell ---- */
 /* variables: name → value (char *). NULL and INVALID: 'failed to process "…": …'. g_free / g_strfreev. */
@@ -211,6 +234,7 @@ char **build_args_env(const struct build_args *args, const json_t *env);
 void build_args_predefine(struct build_args *args, const char *platform, const char *target);
 /* A stage that is based on another has what that one declared: in variables and environment, not in the history. */
 void build_args_inherit(struct build_args *args, const struct build_args *base);
+bool build_args_is_declared(const struct build_args *args, const char *name);
 bool build_args_is_inherited(const struct build_args *args, const char *name);
 bool build_args_is_transparent(const struct build_args *args, const char *name);
 char **build_args_unconsumed(const struct build_args *args); /* sorted */
@@ -324,6 +348,9 @@ struct builder {
 
     GMutex contexts_lock;
     GHashTable *uploads; /* id → struct context_upload */
+
+    GMutex lent_lock;
+    GHashTable *lent; /* id → secrets that wait for their build, or that one has */
 
     build_download_func download;
     void *download_user;
@@ -491,6 +518,10 @@ bool build_named_base(struct build *build, const char *name, bool *ret_found, st
 bool build_named_image(const struct build *build, const char *name, const char **ret);
 struct build_named *build_named_new(void);
 void build_named_free(struct build_named *named);
+/* The context's Dockerfile as the build's plan. */
+bool build_read_plan(struct build *build, GError **error);
+/* Puts the lines of a step that failed before the error, where the client wants them. */
+void build_add_excerpt(const struct build *build, const struct build_step *step, GError **error);
 bool build_check_platform(const char *text, GError **error);
 
 bool build_root_acquire(struct build *build, const struct image *image, struct build_root *ret,
@@ -568,6 +599,8 @@ const char *const *run_mounts_env(const struct run_mounts *mounts);
 const char *const *run_mounts_stubs(const struct run_mounts *mounts); /* see struct container_commit_options */
 void run_mounts_free(struct run_mounts *mounts);
 
+void secrets_open(struct builder *builder);
+void secrets_close(struct builder *builder);
 /* A socket in a directory that leads to the client's ssh agent, served by a thread of its own. */
 struct agent_socket;
 bool agent_socket_open(struct build_secrets *secrets, const char *id, int directory_fd, const char *name,

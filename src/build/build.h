@@ -38,14 +38,20 @@ struct build_secrets *build_secrets_new(void);
 struct build_secrets *build_secrets_ref(struct build_secrets *secrets);
 void build_secrets_unref(struct build_secrets *secrets); /* the last reference wipes them */
 bool build_secrets_add(struct build_secrets *secrets, const char *id, const void *data, gsize length, GError **error);
-/* An agent that the client has: connect returns a stream socket that leads to it, or -1. It is called from any thread. */
-typedef int (*build_agent_func)(void *user, const char *id, struct cancel *cancel, GError **error);
 bool build_secrets_add_agent(struct build_secrets *secrets, const char *id, GError **error);
-void build_secrets_set_connect(struct build_secrets *secrets, build_agent_func connect, void *user);
 /* NULL where there is none. */
 const GByteArray *build_secrets_find(const struct build_secrets *secrets, const char *id);
 bool build_secrets_has_agent(const struct build_secrets *secrets, const char *id);
+/* A stream socket that leads to the client's agent, or -1. Waits for one to be offered. */
 int build_secrets_connect(struct build_secrets *secrets, const char *id, struct cancel *cancel, GError **error);
+
+/* They come before the build, in a request of their own, and wait under an id that only their client knows: for one build, which
+ * takes them and drops them at its end, and not for long. */
+bool builder_lend_secrets(struct builder *builder, struct build_secrets *secrets, char **ret_id, GError **error);
+bool builder_take_secrets(struct builder *builder, const char *id, struct build_secrets **ret, GError **error);
+void builder_drop_secrets(struct builder *builder, const char *id);
+/* A client's connection to one of its agents; taken on success. */
+bool builder_offer_agent(struct builder *builder, const char *id, const char *agent, int connection, GError **error);
 
 struct build_request {
     const char *dockerfile; /* path in the context; NULL: Dockerfile, then dockerfile */
@@ -66,6 +72,7 @@ struct build_request {
     const char *git;                 /* the context is this repository (URL#ref:subdir); then there is no body */
     const char *context_id;          /* of builder_announce_context: the body has what it lacks; or NULL */
     const json_t *contexts;          /* {"name": "upload:ID" or "image:REFERENCE"}: --build-context; or NULL */
+    bool excerpts; /* errors show the lines of the Dockerfile that they are about, before what the classic builder says */
 };
 /* Messages of the /build stream: {"stream":…}, {"aux":{"ID":…}}, {"errorDetail":{…},"error":…}; the callee serialises. Called
  * from one thread at a time. */
@@ -85,6 +92,10 @@ bool builder_announce_context(struct builder *builder, const char *key, char *da
 /* The tar of a named context: what was announced as id lacks, or all (id NULL). *ret: {"Id"}, for "upload:ID". */
 bool builder_upload_context(struct builder *builder, const char *id, struct byte_source *body, struct cancel *cancel,
                             json_t **ret, GError **error);
+/* build --check: what the documented rules say of the Dockerfile, with nothing built. → {"dockerfile", "source", "error": bool,
+ * "warnings": [{"rule", "description", "url", "message", "line", "end"}]}; a Dockerfile that cannot be parsed is an error. */
+bool builder_check(struct builder *builder, struct byte_source *context, const struct build_request *request,
+                   struct cancel *cancel, json_t **ret, GError **error);
 /* Applies Dockerfile instructions (import -c, commit -c) to a run config; returns a new object. Errors as Docker's: '… is not a
  * valid change command'. */
 bool build_apply_changes(const json_t *run_config, const char *const *changes, json_t **ret, GError **error);

@@ -268,6 +268,11 @@ bool build_args_is_transparent(const struct build_args *args, const char *name)
     return is_proxy(name) && !g_hash_table_contains(args->declared, name);
 }
 
+bool build_args_is_declared(const struct build_args *args, const char *name)
+{
+    return g_hash_table_contains(args->declared, name) || g_hash_table_contains(args->inherited, name);
+}
+
 bool build_args_is_inherited(const struct build_args *args, const char *name)
 {
     return g_hash_table_contains(args->inherited, name) && !g_hash_table_contains(args->declared, name);

@@ -34,19 +34,7 @@ static bool check_tags(const struct build_request *request, GPtrArray *tags, GEr
 
 static bool make_plan(struct build *build, GError **error)
 {
-    const struct build_context *context = &build->context;
-    struct dockerfile *dockerfile;
-    bool good;
-
-    if (context->dockerfile_length == 0)
-        return error_set(error, TARE_ERROR_INVALID, "the Dockerfile (%s) cannot be empty", context->dockerfile_name);
-    if (!dockerfile_parse(context->dockerfile, context->dockerfile_length, &dockerfile, error)) {
-        g_prefix_error(error, "failed to parse %s: ", context->dockerfile_name);
-        return false;
-    }
-    good = build_plan_new(dockerfile, &build->plan, error);
-    dockerfile_free(dockerfile);
-    if (!good)
+    if (!build_read_plan(build, error))
         return false;
     if (build->request->target && *build->request->target && !build_plan_select(build->plan, build->request->target, error))
         return false;
@@ -214,6 +202,7 @@ bool builder_open(const struct builder_options *options, struct builder **ret, G
     builder->flights = g_hash_table_new(g_str_hash, g_str_equal);
     builder->download = options->download;
     builder->download_user = options->download_user;
+    secrets_open(builder);
     g_mutex_init(&builder->caches_lock);
     g_cond_init(&builder->caches_changed);
     if (options->directory && !builder_open_directory(builder, options->directory, error)) {
@@ -234,6 +223,7 @@ void builder_close(struct builder *builder)
     context_store_close(builder);
     g_hash_table_unref(builder->flights);
     builder_close_directory(builder);
+    secrets_close(builder);
     g_mutex_clear(&builder->caches_lock);
     g_cond_clear(&builder->caches_changed);
     g_free(builder);

@@ -125,7 +125,7 @@ static void remove_containers(struct build *build, bool good)
     g_ptr_array_set_size(build->containers, 0);
 }
 
-static bool dispatch(struct build *build, const struct build_step *step, GError **error)
+static bool dispatch_step(struct build *build, const struct build_step *step, GError **error)
 {
     struct metadata *metadata = &build->state->metadata;
     g_autoptr(GHashTable) variables = build_args_variables(metadata->args, json_get_array(metadata->config, "Env"));
@@ -144,6 +144,14 @@ static bool dispatch(struct build *build, const struct build_step *step, GError 
     build->cache_extra = NULL;
     remove_containers(build, good);
     return good;
+}
+
+static bool dispatch(struct build *build, const struct build_step *step, GError **error)
+{
+    if (dispatch_step(build, step, error))
+        return true;
+    build_add_excerpt(build, step, error);
+    return false;
 }
 
 void build_print_step(struct build *build, const struct build_step *step)
@@ -192,6 +200,7 @@ static bool run_triggers(struct build *build, GError **error)
 
         if (!build_step_parse(triggers[i], &step, error))
             return false;
+        step->line = 0; /* it stands in no file */
         good = step->kind != STEP_FROM || error_set(error, TARE_ERROR_INVALID, "FROM isn't allowed as an ONBUILD trigger");
         good = good && dispatch(build, step, error);
         build_step_free(step);

@@ -152,3 +152,10 @@ bool build_cache_export(struct cli *cli, const char *const *list, const char *im
 
 /* --shell-on-failure: a shell in the files that the failed step left; the container goes afterwards. */
 void build_shell_run(struct cli *cli, const char *container);
+
+/* ---- build_secrets.c, build_check.c ---- */
+
+/* Sends what --secret and --ssh name; *ret_id is for the build's header X-Tare-Secrets, NULL where nothing was named. */
+bool build_lend_secrets(struct cli *cli, const struct options *options, char **ret_id, GError **error);
+/* Prints what the engine's check answered; the exit code. */
+int build_show_check(const json_t *result);

@@ -19,6 +19,7 @@ struct build {
     struct build_progress *progress;
     GString *said; /* what -q keeps back */
     char *image_id, *failed;
+    char *secrets; /* the id of what was lent, or NULL */
 };
 
 static void build_clear(struct build *build)
@@ -28,6 +29,7 @@ static void build_clear(struct build *build)
     g_string_free(build->said, TRUE);
     g_free(build->image_id);
     g_free(build->failed);
+    g_free(build->secrets);
 }
 
 /* ---- the request ---- */
@@ -97,6 +99,11 @@ static GString *build_query(const struct build *build)
         query_add_json(query, "securityopt", json_from_strv(options_list(options, "security-opt")));
     for (const char *const *host = options_list(options, "add-host"); *host; host++)
         query_add(query, "extrahosts", *host);
+    for (const char *const *allowed = options_list(options, "allow"); *allowed; allowed++)
+        query_add(query, "allow", *allowed);
+    query_add_bool(query, "check", options_bool(options, "check", false));
+    /* With DOCKER_BUILDKIT=0 errors are the classic builder's, and nothing else. */
+    query_add_bool(query, "excerpts", g_strcmp0(g_getenv("DOCKER_BUILDKIT"), "0") != 0);
     query_add(query, "version", "1");
     return query;
 }
@@ -202,20 +209,40 @@ static bool add_extras(const struct build *build, GString *query, GError **error
     return true;
 }
 
-static bool exchange(struct build *build, GString *query, int *ret_code, GError **error)
+static struct response *send_build(struct build *build, const GString *query, GError **error)
 {
     g_autofree char *auths = registry_auths_header(build->cli);
-    const char *const headers[] = { "X-Registry-Config", auths, "Content-Type", "application/x-tar", NULL };
+    const char *const headers[] = {
+        "X-Registry-Config", auths, "Content-Type", "application/x-tar", build->secrets ? "X-Tare-Secrets" : NULL,
+        build->secrets,      NULL
+    };
     struct call call = { .method = "POST", .path = "/build", .query = query->str, .headers = headers, .has_body_fd = true };
+    call.body_fd = build_send_start(build->send, error);
+    return call.body_fd < 0 ? NULL : api_call(build->cli, &call, error);
+}
+
+/* build --check: an answer, and no build. */
+static int check(struct build *build, const GString *query, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(response_t) response = send_build(build, query, &problem);
+    g_autoptr(json_t) result = response ? response_json(response, &problem) : NULL;
+    if (!build_send_end(build->send, error))
+        return 1;
+    if (result)
+        return build_show_check(result);
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return 1;
+}
+
+static bool exchange(struct build *build, const GString *query, int *ret_code, GError **error)
+{
     struct progress_options output = { .fd = STDOUT_FILENO,
                                        .aux = take_aux,
                                        .user = build,
                                        .quiet = build->face == BUILD_FACE_QUIET,
                                        .quiet_text = build->quiet ? build->said : NULL };
-    call.body_fd = build_send_start(build->send, error);
-    if (call.body_fd < 0)
-        return false;
-    g_autoptr(response_t) response = api_call(build->cli, &call, error);
+    g_autoptr(response_t) response = send_build(build, query, error);
     return response && progress_show(response, &output, ret_code, error);
 }
 
@@ -226,6 +253,10 @@ static int request(struct build *build, GError **error)
     g_autoptr(GError) problem = NULL;
     if (!check_outputs(build, error) || !add_extras(build, query, error) || !build_send_prepare(build->send, query, error))
         return 1;
+    if (!build_lend_secrets(build->cli, build->options, &build->secrets, error))
+        return 1;
+    if (options_bool(build->options, "check", false))
+        return check(build, query, error);
     bool ok = exchange(build, query, &code, &problem);
     if (build->progress)
         build_progress_finish(g_steal_pointer(&build->progress));

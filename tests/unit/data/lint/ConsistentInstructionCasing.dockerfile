@@ -1,0 +1,4 @@
+FROM scratch
+Copy a /
+COPY b /
+run ["x"]

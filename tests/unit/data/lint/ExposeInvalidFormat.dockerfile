@@ -1,0 +1,4 @@
+FROM scratch
+EXPOSE 127.0.0.1:80:80 81
+ARG p=82:83
+EXPOSE $p

@@ -1,0 +1,3 @@
+FROM scratch as one
+FROM scratch AS two
+from scratch AS three

@@ -1,0 +1,4 @@
+FROM scratch
+ENV DEPS x y
+LABEL a b
+ENV a=b

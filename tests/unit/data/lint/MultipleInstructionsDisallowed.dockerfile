@@ -1,0 +1,10 @@
+FROM scratch
+ENTRYPOINT ["a"]
+ENTRYPOINT ["b"]
+CMD ["a"]
+HEALTHCHECK NONE
+CMD ["b"]
+CMD ["c"]
+HEALTHCHECK NONE
+FROM scratch
+CMD ["d"]

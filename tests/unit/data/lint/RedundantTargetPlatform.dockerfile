@@ -1,0 +1,3 @@
+FROM --platform=$TARGETPLATFORM alpine AS a
+FROM --platform=${TARGETPLATFORM} alpine AS b
+FROM --platform=$BUILDPLATFORM alpine AS c

@@ -1,0 +1,3 @@
+FROM scratch AS BuilderBase
+COPY a /
+FROM scratch AS lower

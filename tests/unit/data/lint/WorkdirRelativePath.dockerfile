@@ -1,0 +1,6 @@
+FROM scratch
+WORKDIR app
+WORKDIR again
+FROM scratch
+WORKDIR /abs
+WORKDIR rel

@@ -1,0 +1,3 @@
+# check=skip=all;error=true
+FROM scratch AS Upper
+WORKDIR rel

@@ -1,0 +1,6 @@
+# check=skip=StageNameCasing,JSONArgsRecommended
+FROM scratch AS Upper
+# check=skip=WorkdirRelativePath why not
+WORKDIR rel
+CMD a
+MAINTAINER x

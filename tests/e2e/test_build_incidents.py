@@ -268,6 +268,19 @@ def test_cve_2024_9675_cache_mount_stays_inside(engine, tmp_path):
     assert result.returncode == 1 and "source of a cache mount" in said(result)
 
 
+def test_cve_2024_11218_a_stage_is_read_when_it_is_done(engine):
+    """buildah with --jobs: a mount from a stage that was still being written to could be led out of it by a race."""
+    text = """FROM bb:1 AS evil
+RUN mkdir -p /d/sub && for i in $(seq 100); do mv /d /e; ln -s / /d; rm /d; mv /e /d; done; rm -r /d && ln -s ../../../../.. /d
+FROM bb:1
+RUN --mount=from=evil,source=/d,target=/m,rw ls /m > /out && touch /m/written
+RUN [ ! -e /written ]
+"""
+    before = set(os.listdir("/"))
+    build(engine, text)
+    assert "bin" in cat(engine, "/out").split() and set(os.listdir("/")) == before
+
+
 def test_cve_2024_23651_two_builds_race_one_cache_mount(engine):
     """BuildKit: a build swapped a directory of a shared cache for a link while another mounted a path below it."""
     base = "FROM bb:1 AS base\nRUN mkdir -p /seed/dir && echo inner > /seed/dir/f\nFROM bb:1\n"

@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 import threading
 
+import docker
 import pytest
 
 from conftest import finish, make_engine
@@ -109,6 +110,14 @@ def test_heredocs(engine, client):
     assert changed.count("Using cache") == 6
     changed = build(engine, HEREDOCS.replace('echo "script', f'echo "{client}'), client=client, tag="heredoc").stdout
     assert changed.count("Using cache") == 3
+
+
+def test_heredocs_by_the_python_sdk(engine):
+    client = docker.DockerClient(base_url=engine.host)
+    image, log = client.images.build(fileobj=io.BytesIO(b"FROM bb:1\nCOPY <<a /a\ntext\na\nRUN <<b\ncat /a > /b\nb\n"), network_mode="none", rm=True, tag="sdk")
+    assert client.containers.run(image.id, ["cat", "/b"], remove=True, network_mode="none") == b"text\n"
+    assert any("RUN <<b (cat /a > /b)" in line.get("stream", "") for line in log)
+    client.close()
 
 
 def test_heredoc_in_onbuild(engine):
@@ -257,6 +266,40 @@ COPY --chmod=4711 f /modes/octal
 """, directory)
     assert tree(engine, "/modes") == "./d 755 0:0\n./d/x 644 0:0\n./f 704 0:0\n./octal 4711 0:0\n"
     assert sh(engine, "stat -c '%a' /tmp; [ -L /link ] || echo replaced; ls /real") == "1777\nreplaced\n"
+
+
+def test_add_of_archives(engine, context):
+    directory = context(plain="x")
+    (directory / "a.tgz").write_bytes(archive())
+    build(engine, """FROM bb:1
+ADD a.tgz /taken-apart/
+ADD --unpack=false a.tgz /kept/
+ADD --chown=3:4 a.tgz plain /both/
+ADD --link --chmod=600 plain /linked/
+""", directory)
+    assert sh(engine, "cat /taken-apart/in/file; ls /kept /both; stat -c '%u:%g' /both/plain; stat -c %a /linked/plain") == \
+        "x\n/both:\nin\nplain\n\n/kept:\na.tgz\n3:4\n600\n"
+
+
+def test_old_and_new_forms(engine):
+    build(engine, """FROM bb:1
+ENV old form with  blanks
+ENV new="quoted value" and=another\\ one
+SHELL ["/bin/sh", "-ec"]
+STOPSIGNAL SIGRTMIN+3
+MAINTAINER someone <a@b>
+VOLUME /data [not-json
+USER 5:6
+WORKDIR relative
+WORKDIR /absolute/../w
+LABEL one=1 "two words"='single $old'
+""")
+    image = engine.api("GET", "/images/lang/json").json
+    config = image["Config"]
+    assert config["Env"][-3:] == ["old=form with  blanks", "new=quoted value", "and=another one"]
+    assert (config["Shell"], config["StopSignal"], config["User"], config["WorkingDir"]) == (["/bin/sh", "-ec"], "SIGRTMIN+3", "5:6", "/w")
+    assert image["Author"] == "someone <a@b>" and config["Labels"] == {"one": "1", "two words": "single $old"}
+    assert sorted(config["Volumes"]) == ['/data', '[not-json']
 
 
 def test_expansion_of_all_kinds(engine, context):

@@ -16,6 +16,7 @@ import time
 
 import pytest
 
+from archives import docker_archive, entry, layer
 from conftest import program_directory
 from inputs import busybox_root
 
@@ -430,7 +431,7 @@ RUN cat /payload > /copied
 CMD ["true"]
 """
 SEED = 20260801
-INSTANTS = int(os.environ.get("TARE_TEST_INSTANTS", "6"))  # for each operation
+INSTANTS = int(os.environ.get("TARE_TEST_ROUNDS") or os.environ.get("TARE_TEST_INSTANTS", "6"))  # for each operation
 
 
 def prepare_container(engine):
@@ -442,25 +443,47 @@ def prepare_image(engine):
     engine.tare("build", "-q", "-t", "built", os.path.join(engine.directory, "context"))
 
 
+def prepare_archive(engine):
+    path = os.path.join(engine.directory, "archive.tar")
+    if not os.path.exists(path):
+        with open(busybox_root(), "rb") as file:
+            base = file.read()
+        below, above = (layer(entry(name, random.Random(name).randbytes(2_000_000))) for name in ("payload", "copied"))
+        with open(path, "wb") as file:
+            file.write(docker_archive({"loaded:1": [base, below], "loaded:2": [base, below, above]}))
+
+
+def prepare_unused(engine):
+    for number in range(3):
+        engine.tare("import", "-c", f"LABEL unused={number}", os.path.join(engine.directory, "payload.tar.gz"), f"unused{number}")
+
+
+# What a command that has succeeded made, or took away: also after a death right behind its answer.
+MADE = {"import": "imported", "commit": "committed", "load": "loaded"}
+TAKEN = {"image-rm": "built", "image-rm-many": "unused0", "prune": "unused0"}
+
 OPERATIONS = {
     "run": (None, ["run", "-d", "--name", "it", "-p", "127.0.0.1::80", "-v", "named:/v", "-v", "/anonymous", "busybox", "sleep", "1000"]),
     "run-rm": (None, ["run", "--rm", "-v", "/anonymous", "busybox", "sh", "-c", "echo hello; sleep 0.05"]),
     "build": (None, ["build", "--no-cache", "-t", "built", "context"]),
     "import": (None, ["import", "payload.tar.gz", "imported"]),
     "image-rm": (prepare_image, ["image", "rm", "built"]),
+    "image-rm-many": (prepare_unused, ["image", "rm", "unused0", "unused1", "unused2"]),
     "rm": (prepare_container, ["rm", "-fv", "it"]),
     "commit": (prepare_container, ["commit", "it", "committed"]),
+    "load": (prepare_archive, ["load", "-i", "archive.tar"]),
+    "prune": (prepare_unused, ["image", "prune", "-af", "--filter", "label=unused"]),
 }
 
 
 def made_up(engine):
     """What of the data root and run root belongs to nothing that the engine knows."""
     images = [engine.api("GET", f"/images/{line}/json").json for line in engine.tare("image", "ls", "-aq", "--no-trunc").stdout.split()]
-    layers = {layer.split(":")[1] for image in images for layer in image["RootFS"]["Layers"]}
+    layers = {one.split(":")[1] for image in images for one in image["RootFS"]["Layers"]}
     containers = {container["Id"]: container for container in engine.api("GET", "/containers/json?all=1").json}
     running = {key for key, container in containers.items() if container["State"] not in ("exited", "created")}
     volumes = {volume["Name"] for volume in engine.api("GET", "/volumes").json["Volumes"] or []}
-    expected = {f"{layer}.{suffix}" for layer in layers for suffix in ("tar", "erofs", "facts")}
+    expected = {f"{one}.{suffix}" for one in layers for suffix in ("tar", "erofs", "facts")}
     found = set(os.listdir(f"{engine.data_root}/layers/sha256"))
     wrong = [f"layers/sha256/{name} is {'extra' if name in found else 'missing'}" for name in found ^ expected]
     known = {"layers", "containers", "volumes", "init", "tare.db", "tare.db-wal", "tare.db-shm", "tare.db.reserve", "tared.lock", "blobs", "downloads", "build"}
@@ -492,7 +515,8 @@ def check_whole(engine, what):
         if name.endswith(".tar"):
             with open(f"{engine.data_root}/layers/sha256/{name}", "rb") as file:
                 assert hashlib.file_digest(file, "sha256").hexdigest() == name[:64], (what, name)
-    for name in engine.tare("image", "ls", "--filter", "dangling=false", "--format", "{{.Repository}}").stdout.split():
+    for name in engine.tare("image", "ls", "--filter", "dangling=false", "--format", "{{.Repository}}:{{.Tag}}").stdout.split():
+        name = name.removesuffix(":latest")
         command = {"imported": ["/payload.sh"], "built": ["cmp", "/payload", "/copied"], "committed": ["test", "-e", "/many/100"]}.get(name, ["true"])
         engine.tare("run", "--rm", "--network", "none", name, *command)
 
@@ -514,8 +538,8 @@ def test_death_at_any_instant(one, name):
             one.tare("rm", "-fv", line)
         for line in one.tare("volume", "ls", "-q").stdout.split():
             one.tare("volume", "rm", line)
-        for line in one.tare("image", "ls", "--filter", "dangling=false", "--format", "{{.Repository}}").stdout.split():
-            if line != "busybox":
+        for line in one.tare("image", "ls", "--filter", "dangling=false", "--format", "{{.Repository}}:{{.Tag}}").stdout.split():
+            if line != "busybox:latest":
                 one.tare("image", "rm", line)
         for line in one.tare("image", "ls", "-aq", "-f", "dangling=true").stdout.split():
             one.tare("image", "rm", "-f", line, check=False)
@@ -541,6 +565,8 @@ def test_death_at_any_instant(one, name):
         one.start()
         client.communicate(timeout=20)
         what = f"{name}, killed after {delay * 1000:.0f} of {took * 1000:.0f} ms (seed {SEED})"
+        images = one.tare("image", "ls", "--format", "{{.Repository}}").stdout.split()
+        assert client.returncode != 0 or ((name not in MADE or MADE[name] in images) and TAKEN.get(name) not in images), what
         check_whole(one, what)
         clean()
         check_whole(one, f"{what}, cleaned")

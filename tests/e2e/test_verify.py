@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 
 import pytest
 
@@ -116,3 +117,30 @@ def test_an_engine_that_always_verifies(new_engine):
     flip(engine, diff_id(UPPER)[7:] + ".tar", 1000)
     refused = engine.docker("run", "--rm", "--network", "none", "whole:1", "true", check=False)
     assert refused.returncode == 125 and "verification of image whole:1 failed" in refused.stderr
+
+
+def test_load_against_rm(engine):
+    """Two clients that do contrary things to one image: a load never fails, a removal takes it or finds none."""
+    archive = docker_archive({"contested:1": [busybox(), UPPER]})
+    rounds = int(os.environ.get("TARE_TEST_ROUNDS", "10"))
+    wrong = []
+
+    def remove():
+        while not stop.is_set():
+            done = engine.tare("image", "rm", "contested:1", check=False)
+            if done.returncode and "No such image: contested:1" not in done.stderr:
+                wrong.append(done.stderr)
+
+    stop = threading.Event()
+    removing = [threading.Thread(target=remove) for _ in range(2)]
+    for thread in removing:
+        thread.start()
+    loaded = [engine.tare("load", input=archive, check=False) for _ in range(rounds)]
+    stop.set()
+    for thread in removing:
+        thread.join()
+    assert [one for one in loaded if one.returncode or one.stdout != b"Loaded image: contested:1\n"] == []
+    assert wrong == []
+    engine.tare("load", input=archive)
+    assert "DAMAGED" not in engine.tare("image", "verify").stdout
+    engine.tare("run", "--rm", "--network", "none", "--security-opt", "verify=image", "contested:1", "true")

@@ -1,6 +1,8 @@
 """The main job, as a person does it: a Debian root, a Dockerfile that installs packages, a server that runs, is looked into, changed, stopped and removed."""
 
+import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -83,6 +85,48 @@ class Terminal:
         self.tmux("kill-server")
 
 
+# What nginx makes when it starts, what bash leaves, and the page.
+CHANGES = """C /root
+A /root/.bash_history
+C /run
+A /run/nginx.pid
+C /var
+C /var/lib
+C /var/lib/nginx
+A /var/lib/nginx/body
+A /var/lib/nginx/fastcgi
+A /var/lib/nginx/proxy
+A /var/lib/nginx/scgi
+A /var/lib/nginx/uwsgi
+C /var/log
+C /var/log/nginx
+C /var/log/nginx/access.log
+C /var/www
+C /var/www/html
+C /var/www/html/index.html
+"""
+
+
+def commit_it(run, port, page):
+    """The tutorial's story: the running server's changes become an image, and those of that image's container another one."""
+    assert sorted(run("diff", "server").stdout.splitlines()) == sorted(CHANGES.splitlines())
+    first = run("commit", "--author", "Tao Wang <twang2218@gmail.com>", "--message", "修改了默认网页", "server", "web:v2").stdout
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}\n", first)
+    history = run("history", "--no-trunc", "--format", "{{.ID}}|{{.CreatedBy}}|{{.Comment}}", "web:v2").stdout.splitlines()
+    assert history[0] == f"{first.strip()}|nginx -g daemon off;|修改了默认网页"
+    assert history[1].startswith(run("inspect", "-f", "{{.Id}}", "web").stdout.strip() + "|")
+    assert run("inspect", "-f", "{{.Author}}|{{.Comment}}", "web:v2").stdout == "Tao Wang <twang2218@gmail.com>|修改了默认网页\n"
+    other = free_port()
+    run("run", "-d", "--name", "web2", "-p", f"{other}:80", "web:v2")
+    assert fetch(other, "edited in") == page == fetch(port, "edited in")
+    run("exec", "web2", "sh", "-c", "echo third > /var/www/html/index.html")
+    run("commit", "web2", "web:v3")
+    layers = [json.loads(run("inspect", "-f", "{{json .RootFS.Layers}}", image).stdout) for image in ("web", "web:v2", "web:v3")]
+    assert layers[1][:-1] == layers[0] and layers[2][:-1] == layers[1]
+    run("rm", "-f", "web2")
+    run("image", "rm", "web:v3", "web:v2")
+
+
 def client_program(name):
     return os.path.join(program_directory(), "tare") if name == "tare" else name
 
@@ -110,6 +154,7 @@ def test_build_run_edit_stop_remove(story, context, name):
     page = fetch(port, "edited in")
     terminal.close()
     assert identifier[:12] in page
+    commit_it(run, port, page)
 
     begin = time.monotonic()
     run("stop", "server")
@@ -123,7 +168,7 @@ def test_build_run_edit_stop_remove(story, context, name):
 def test_the_python_sdk_does_it_too(story, context):
     client = sdk.DockerClient(base_url=story.host, version="auto")
     image, _ = client.images.build(path=context, tag="sdk-web", rm=True)
-    assert image.tags == ["sdk-web:latest"]
+    assert "sdk-web:latest" in image.tags
     container = client.containers.run("sdk-web", detach=True, ports={"80/tcp": None}, name="sdk-server")
     container.reload()
     port = int(container.ports["80/tcp"][0]["HostPort"])

@@ -1,6 +1,7 @@
 /* docker diff: what the upper directory says against the image. */
 #include "container/container-internal.h"
 
+#include "base/digest.h"
 #include "base/root_path.h"
 
 #include <dirent.h>
@@ -61,6 +62,21 @@ static bool same_capability(const struct diff *diff, int directory, const char *
     return n == m && memcmp(here, below, (gsize)n) == 0;
 }
 
+/* The image's times are whole seconds, so that a file that was written again within the second of its layer looks the same. */
+static bool may_differ_in_secret(const struct stat *a, const struct stat *b)
+{
+    return S_ISREG(a->st_mode) && a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;
+}
+
+static bool same_content(const struct diff *diff, int directory, const char *name, const char *path)
+{
+    char digests[2][DIGEST_ROOM];
+    g_autofd int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    g_autofd int old = root_open(diff->image, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    return fd >= 0 && old >= 0 && digest_of_fd(fd, digests[0], NULL) && digest_of_fd(old, digests[1], NULL) &&
+           strcmp(digests[0], digests[1]) == 0;
+}
+
 /* What Docker calls a change: a directory's size and time say nothing about the directory itself, and a file that is only there
  * because it was opened for writing is as it was. */
 static bool is_same(const struct stat *a, const struct stat *b)
@@ -91,7 +107,8 @@ static void classify(struct diff *diff, int directory, const char *name, const s
         record(diff, path, CHANGE_DELETED);
     else if (!was_there)
         record(diff, path, CHANGE_ADDED);
-    else if (!is_same(st, &below) || (S_ISREG(st->st_mode) && !same_capability(diff, directory, name, path)))
+    else if (!is_same(st, &below) || (may_differ_in_secret(st, &below) && !same_content(diff, directory, name, path)) ||
+             (S_ISREG(st->st_mode) && !same_capability(diff, directory, name, path)))
         record(diff, path, CHANGE_MODIFIED);
     else
         return;

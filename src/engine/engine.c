@@ -27,7 +27,11 @@ static bool lock_data_root(struct engine *engine, GError **error)
     engine->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (engine->lock_fd < 0)
         return error_set_errno(error, errno, "open %s", path);
-    if (flock(engine->lock_fd, LOCK_EX | LOCK_NB) < 0)
+    /* A child of an engine that was killed between its fork and its exec holds the lock for a moment longer. */
+    int r;
+    for (int tries = 0; (r = flock(engine->lock_fd, LOCK_EX | LOCK_NB)) < 0 && errno == EWOULDBLOCK && tries < 100; tries++)
+        g_usleep(10000);
+    if (r < 0)
         return errno == EWOULDBLOCK ? error_set(error, TARE_ERROR_CONFLICT, "another tared uses %s", engine->options->data_root)
                                     : error_set_errno(error, errno, "lock %s", path);
     return true;

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import lzma
+import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -255,3 +257,62 @@ def test_all_compressions(engine, saved):
         engine.tare("image", "rm", "-f", "ours:1")
         assert engine.tare("load", input=data).stdout == b"Loaded image: ours:1\n", name
         assert inspect(engine, "ours:1")[0] == identifier
+
+
+# ---- commit, diff, export ----
+
+BEFORE = "mkdir -p /a/b/c /r/s /o/p; echo 1 > /a/b/c/f; echo 2 > /a/b/g; echo 3 > /o/p/q; echo 4 > /o/r; ln /a/b/g /a/h; touch -d 2001-01-01 /a/b /a; echo w > /same"
+CHANGING = """echo changed > /a/b/c/f; rm /a/b/g; mkdir -p /new/x; echo 1 > /new/x/y; echo >> /etc/passwd; mkdir /a/b/c/d; mv /r /moved; rm -rf /o; mkdir -p /o/p; echo 5 > /o/p/new
+: >> /same; touch /root; chmod 700 /tmp; ln /a/h /a/i; rm -rf /bin/vi; mkdir /bin/vi; mkfifo /fifo; ln -s x /link; rm -f /bin/awk; echo > /bin/awk; echo > /vol/x; echo > /bound/y
+dd if=/dev/zero of=/sparse bs=1 count=1 seek=5G 2>/dev/null"""
+
+
+def changed_container(run, folder):
+    run("run", "--network", "none", "--name", "changing", "bb:1", "sh", "-c", BEFORE)
+    run("commit", "changing", "changed:1")
+    run("run", "--network", "none", "--name", "changed", "-v", "/vol", "-v", f"{folder}:/bound", "changed:1", "sh", "-c", CHANGING)
+
+
+def test_diff_commit_and_export(engine, reference, tmp_path):
+    """What a container changed, as docker sees it too; volumes, binds and the holes of a sparse file enter nothing."""
+    ours = lambda *arguments: engine.tare(*arguments).stdout
+    theirs = lambda *arguments: reference.docker(*arguments).stdout.decode()
+    for run in (ours, theirs):
+        changed_container(run, tmp_path)
+    assert sorted(ours("diff", "changed").splitlines()) == sorted(theirs("diff", "changed").splitlines())
+    assert sorted(engine.docker("diff", "changed").stdout.splitlines()) == sorted(ours("diff", "changed").splitlines())
+    assert re.fullmatch("sha256:[0-9a-f]{64}\n", ours("commit", "-a", "A <a@b>", "-m", "第一", "-c", 'ENV X="y z"', "-c", 'CMD ["true"]', "-p", "changed", "changed:2"))
+    found = json.loads(ours("image", "inspect", "changed:2"))[0]
+    assert (found["Author"], found["Comment"], found["Config"]["Cmd"]) == ("A <a@b>", "第一", ["true"]) and "X=y z" in found["Config"]["Env"]
+    layers = [json.loads(ours("image", "inspect", image))[0]["RootFS"]["Layers"] for image in ("changed:1", "changed:2")]
+    assert layers[1][:-1] == layers[0]
+    tar = os.path.join(engine.data_root, "layers", "sha256", layers[1][-1][7:] + ".tar")
+    assert os.stat(tar).st_size < 1_000_000, "the holes of a sparse file are not in the layer"
+    with tarfile.open(tar) as archive:
+        names = set(archive.getnames())
+    assert {"a/b/.wh.g", ".wh.r", "o/.wh..wh..opq", "sparse", "link", "fifo"} <= {name.removeprefix("./").replace("GNUSparseFile.0/", "") for name in names}
+    assert {name for name in names if name.startswith(("vol/", "bound/"))} <= {"vol/.wh..wh..opq", "bound/.wh..wh..opq"}
+    check = "stat -c '%s %b' /sparse; cat /o/p/new; ls /o /o/p /vol /bound; ls -d /r /a/b/g; stat -c %h /a/i"
+    shown = engine.tare("run", "--rm", "--network", "none", "changed:2", "sh", "-c", check, check=False)
+    assert shown.stdout.splitlines()[0].split()[0] == str(5 * 1024**3 + 1) and int(shown.stdout.splitlines()[0].split()[1]) < 1000
+    assert shown.stdout.splitlines()[1:] == ["5", "/bound:", "/o:", "p", "", "/o/p:", "new", "", "/vol:", "2"], shown.stdout
+    engine.tare("rm", "changing", "changed")
+    nameless = engine.tare("create", "changed:1", "true").stdout.strip()
+    dangling = ours("commit", nameless).strip()
+    assert dangling in ours("image", "ls", "-q", "--no-trunc", "-f", "dangling=true")
+    engine.tare("rm", nameless)
+    engine.tare("image", "rm", dangling, "changed:2", "changed:1")
+
+
+def test_export_is_the_whole_tree(engine, reference, tmp_path):
+    script = BEFORE + "; " + CHANGING.replace("seek=5G", "seek=5M")
+    for run in (lambda *arguments: engine.tare(*arguments), lambda *arguments: reference.docker(*arguments)):
+        run("run", "--network", "none", "--name", "whole", "-v", "/vol", "-v", f"{tmp_path}:/bound", "bb:1", "sh", "-c", script)
+    path = str(tmp_path / "whole.tar")
+    engine.tare("export", "-o", path, "whole")
+    with open(path, "rb") as file:
+        mine = trees.from_tar(file.read())
+    other = trees.from_tar(reference.docker("export", "whole").stdout)
+    assert trees.differences(mine, other, "kind", "mode", "owner", "content", "target", "linked") == ""
+    assert engine.tare("export", "whole", input=b"").stdout == open(path, "rb").read()
+    engine.tare("rm", "-v", "whole")

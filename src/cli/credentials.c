@@ -281,7 +281,7 @@ static json_t *get_or_warn(struct cli *cli, const char *server)
 {
     g_autoptr(GError) problem = NULL;
     json_t *auth = credentials_get(cli, server, &problem);
-    if (!auth)
+    if (problem)
         print_error("WARNING: %s\n", problem->message);
     return auth ? auth : json_object();
 }

@@ -1,0 +1,179 @@
+"""push against registries that misbehave, an engine that dies and clients that go: all of it or nothing, and clear words."""
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import time
+
+import pytest
+
+from bad_push_registry import Registry, once, slow
+from conftest import program_directory
+from local_registry import Registry as RealRegistry
+
+TARE = os.path.join(program_directory(), "tare")
+
+
+@pytest.fixture(scope="module")
+def image(engine, tmp_path_factory):
+    """One layer of noise, which stays as large as it is, and a small one."""
+    context = tmp_path_factory.mktemp("context")
+    (context / "noise").write_bytes(random.Random(1).randbytes(6 << 20))
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY noise /noise\nCOPY Dockerfile /\n", encoding="utf-8")
+    engine.tare("build", "-q", "-t", "noise", str(context))
+    return "noise"
+
+
+@pytest.fixture
+def bad():
+    registry = Registry()
+    yield registry
+    registry.close()
+
+
+def push(engine, image, registry, check=True):
+    name = f"{registry.host}/app:1"
+    engine.tare("tag", image, name)
+    result = engine.tare("push", name, check=check)
+    engine.tare("rmi", name)
+    return result
+
+
+def check_whole(registry):
+    """What the manifest names is there, and is what it is called."""
+    manifest = json.loads(registry.manifests["1"])
+    for one in [manifest["config"], *manifest["layers"]]:
+        assert len(registry.blobs[one["digest"]]) == one["size"] and "sha256:" + hashlib.sha256(registry.blobs[one["digest"]]).hexdigest() == one["digest"]
+
+
+def test_good(engine, image, bad):
+    push(engine, image, bad)
+    check_whole(bad)
+
+
+def test_500_then_fine(engine, image, bad):
+    bad.faults += [once(lambda method, path: method == wanted, lambda handler: (bad.body(handler), bad.send(handler, 500))[1]) for wanted in ("HEAD", "POST", "PATCH", "PUT")]
+    push(engine, image, bad)
+    check_whole(bad)
+
+
+def test_goes_on_where_it_broke(engine, image, bad):
+    """The registry says how far it has got: the rest is sent, and not the whole once more."""
+
+    def break_off(handler):
+        name = handler.path.split("?")[0].rsplit("/", 1)[1]
+        bad.uploads[name] += bad.body(handler, limit=3 << 20)
+        return bad.reset(handler)
+
+    broken = []
+
+    def fault(handler, method, path):
+        if method != "PATCH" or broken or handler.headers.get("Transfer-Encoding") != "chunked":
+            return False
+        broken.append(path)
+        return break_off(handler)
+
+    bad.faults.append(fault)
+    output = push(engine, image, bad).stdout
+    check_whole(bad)
+    assert broken and "Retrying in 1 second" in output
+    assert any(method == "GET" and "/uploads/" in path for method, path, _ in bad.requests)
+
+
+def test_upload_that_is_forgotten(engine, image, bad):
+    """After a break the registry knows nothing of it: it is begun anew."""
+    bad.faults.append(once(lambda method, path: method == "PATCH", lambda handler: (bad.uploads.clear(), bad.body(handler, limit=1 << 20), bad.reset(handler))[2]))
+    push(engine, image, bad)
+    check_whole(bad)
+
+
+@pytest.mark.parametrize("status", [411, 413])
+def test_no_streams(engine, image, bad, status):
+    def fault(handler, method, path):
+        if method != "PATCH" or handler.headers.get("Transfer-Encoding") != "chunked":
+            return False
+        bad.body(handler)
+        return bad.send(handler, status)
+
+    bad.faults.append(fault)
+    push(engine, image, bad)
+    check_whole(bad)
+    assert any(headers.get("Content-Range", "").startswith("0-") for method, _, headers in bad.requests if method == "PATCH")
+
+
+def test_clear_words(engine, image, bad):
+    def answer(wanted, status, body):
+        def fault(handler, method, path):
+            if method != wanted:
+                return False
+            bad.body(handler)
+            return bad.send(handler, status, body)
+
+        return fault
+
+    for wanted, status, body, text in [
+        ("POST", 403, b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}', "denied: requested access to the resource is denied"),
+        ("POST", 401, b"", "unauthorized: authentication required"),
+        ("POST", 400, b"garbage", f"{bad.host}/app: POST blob: received unexpected HTTP status: 400 Bad Request"),
+        ("PATCH", 400, b'{"errors":[{"code":"SIZE_INVALID","message":"too much"}]}', "too much"),
+        ("PUT", 400, b'{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}', "provided digest did not match uploaded content"),
+    ]:
+        bad.faults[:] = [answer(wanted, status, body)]
+        failed = push(engine, image, bad, check=False)
+        assert failed.returncode == 1 and text in failed.stderr, (wanted, status, failed.stderr)
+        assert bad.manifests == {}
+    # A registry that stores something else than it was given.
+    bad.faults[:] = [lambda handler, method, path: method == "PUT" and "/manifests/" in path and (bad.body(handler), bad.send(handler, 201, Docker_Content_Digest="sha256:" + "0" * 64))[1]]
+    failed = push(engine, image, bad, check=False)
+    assert failed.returncode == 1 and f"the registry has stored sha256:{'0' * 64} instead of" in failed.stderr
+    # And one that is not there.
+    bad.close()
+    failed = push(engine, image, bad, check=False)
+    assert failed.returncode == 1 and bad.host in failed.stderr and "connection refused" in failed.stderr.lower(), failed.stderr
+
+
+def test_client_that_goes(engine, image, bad):
+    """The push ends at once, and nothing is held afterwards."""
+    bad.faults.append(lambda handler, method, path: method == "PATCH" and slow(30)(handler, method, path))
+    name = f"{bad.host}/app:1"
+    engine.tare("tag", image, name)
+    client = subprocess.Popen([TARE, "push", name], env={**os.environ, "DOCKER_HOST": engine.host}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while not any(method == "PATCH" for method, _, _ in bad.requests):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    client.kill()
+    client.communicate()
+    deadline = time.monotonic() + 20
+    while f"/images/{bad.host}/app/push took=" not in engine.log:
+        assert time.monotonic() < deadline, engine.log[-2000:]
+        time.sleep(0.05)
+    assert bad.manifests == {}
+    engine.tare("rmi", name)
+
+
+def test_kill_9(new_engine, image, engine, tmp_path):
+    """At random instants: after the restart the same push comes to its end, and what arrived is not sent again."""
+    registry = RealRegistry(tmp_path / "registry")
+    victim = new_engine()
+    victim.start()
+    try:
+        archive = tmp_path / "image.tar"
+        engine.tare("save", "-o", str(archive), image)
+        victim.tare("load", "-q", "-i", str(archive))
+        random_source = random.Random(4)
+        for attempt in range(int(os.environ.get("TARE_TEST_ROUNDS", "5"))):
+            name = f"{registry.host}/app{attempt}:1"
+            victim.tare("tag", image, name)
+            client = subprocess.Popen([TARE, "push", name], env={**os.environ, "DOCKER_HOST": victim.host}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            time.sleep(random_source.uniform(0, 0.3))
+            victim.kill()
+            client.communicate(timeout=30)
+            victim.start()
+            assert "digest: sha256:" in victim.tare("push", name).stdout
+            body, _ = registry.manifest(f"app{attempt}", "1")
+            assert json.loads(body)["config"]["digest"] == victim.tare("image", "inspect", "-f", "{{.Id}}", image).stdout.strip()
+    finally:
+        registry.stop()

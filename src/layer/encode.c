@@ -12,7 +12,7 @@
 enum {
     PIECE_BYTES = 512 << 10,
     HISTORY_BYTES = 32 << 10, /* deflate's window */
-    N_PIECES = 4,
+    N_PIECES = 3,
     GZIP_LEVEL = 2, /* as fast as 1 on Debian's files, and smaller */
     ZSTD_LEVEL = 3,
 };
@@ -26,8 +26,6 @@ struct piece {
     gsize history, length; /* in input: that many bytes from before the piece, then the piece */
     guint8 *input;
     GByteArray *output;
-    struct isal_zstream *stream;
-    guint8 *level_buffer;
     GError *problem;
 };
 
@@ -66,10 +64,12 @@ static bool read_piece(struct piece *piece, GError **error)
 
 static bool deflate_piece(struct piece *piece, GError **error)
 {
-    struct isal_zstream *stream = piece->stream;
+    /* For this piece alone: there are more pieces than threads, and these are half a piece large. */
+    g_autofree struct isal_zstream *stream = g_new0(struct isal_zstream, 1);
+    g_autofree guint8 *level_buffer = g_malloc(ISAL_DEF_LVL2_DEFAULT);
     isal_deflate_init(stream);
     stream->level = GZIP_LEVEL;
-    stream->level_buf = piece->level_buffer;
+    stream->level_buf = level_buffer;
     stream->level_buf_size = ISAL_DEF_LVL2_DEFAULT;
     stream->flush = SYNC_FLUSH;
     stream->end_of_stream = piece->offset + piece->length == piece->encoder->size;
@@ -141,10 +141,6 @@ static void submit(struct layer_encoder *encoder, struct piece *piece)
     if (!piece->input) {
         piece->input = g_malloc(HISTORY_BYTES + PIECE_BYTES);
         piece->output = g_byte_array_new();
-        if (encoder->encoding == LAYER_ENCODING_GZIP) {
-            piece->stream = g_new0(struct isal_zstream, 1);
-            piece->level_buffer = g_malloc(ISAL_DEF_LVL2_DEFAULT);
-        }
     }
     piece->offset = encoder->submitted;
     piece->length = (gsize)MIN(encoder->size - encoder->submitted, PIECE_BYTES);
@@ -281,8 +277,6 @@ void layer_encoder_free(struct layer_encoder *encoder)
     for (unsigned i = 0; i < N_PIECES; i++) {
         struct piece *piece = &encoder->pieces[i];
         g_free(piece->input);
-        g_free(piece->stream);
-        g_free(piece->level_buffer);
         g_clear_error(&piece->problem);
         if (piece->output)
             g_byte_array_unref(piece->output);

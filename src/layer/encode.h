@@ -15,7 +15,7 @@ struct layer_encoder_pool;
 struct layer_encoder_pool *layer_encoder_pool_new(void);
 void layer_encoder_pool_free(struct layer_encoder_pool *pool);
 
-/* size bytes of tar_fd (from its beginning, by pread; the fd stays the caller's). Memory: about 1.5 MiB for each of a few pieces
+/* size bytes of tar_fd (from its beginning, by pread; the fd stays the caller's). Memory: about 1 MiB for each of three pieces
  * under way. */
 struct layer_encoder;
 struct layer_encoder *layer_encoder_new(struct layer_encoder_pool *pool, int tar_fd, guint64 size, enum layer_encoding encoding,

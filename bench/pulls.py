@@ -97,10 +97,10 @@ def write_layout(directory, tars):
     layers, diff_ids = [], []
     for tar in tars:
         diff_ids.append("sha256:" + hashlib.sha256(tar).hexdigest())
-        layers.append(put(gzip.compress(tar, GZIP_LEVEL, mtime=0), "application/vnd.docker.image.rootfs.diff.tar.gzip"))
+        layers.append(put(gzip.compress(tar, GZIP_LEVEL, mtime=0), "application/vnd.oci.image.layer.v1.tar+gzip"))
     config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
-    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": layers}
-    manifest["config"] = put(json.dumps(config).encode(), "application/vnd.docker.container.image.v1+json")
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": layers}
+    manifest["config"] = put(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json")
     entry = put(json.dumps(manifest).encode(), manifest["mediaType"])
     entry["annotations"] = {"org.opencontainers.image.ref.name": "1"}
     (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))

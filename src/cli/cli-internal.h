@@ -45,7 +45,8 @@ struct cli_group {
     const char *description; /* NULL: the summary */
 };
 
-extern const struct cli_command cli_container_commands[], cli_image_commands[], cli_object_commands[], cli_swarm_commands[];
+extern const struct cli_command cli_container_commands[], cli_image_commands[], cli_object_commands[], cli_swarm_commands[],
+    cli_system_commands[];
 extern const struct cli_command *const cli_command_tables[]; /* those, and NULL */
 extern const struct cli_group cli_groups[];                  /* sorted; ends without name */
 extern const struct cli_command cli_root;                    /* `tare` itself: the global options */
@@ -379,6 +380,8 @@ struct list *list_new(const struct list_field *fields, const char *format, const
 /* The template that "raw" stands for, or format as it is; *quiet becomes NULL where raw has a form of its own for it. */
 const char *list_raw_format(const char *format, const char **quiet, const char *raw, const char *raw_quiet);
 bool list_add(struct list *list, json_t *row, GError **error);
+/* False where the template cannot show the field: then a long list need not work it out. */
+bool list_wants(const struct list *list, const char *field);
 /* Prints what is left; frees. */
 bool list_finish(struct list *list, GError **error);
 void list_free(struct list *list);
@@ -404,6 +407,10 @@ char *json_indent_raw(const char *text, gsize length);
 
 /* A row of ps, out of an object of GET /containers/json; new reference. */
 json_t *describe_listed_container(const json_t *container, bool truncate);
+
+/* image ls --tree (image_tree.c): what does not go together with it, and the picture. */
+bool image_tree_check(const struct options *options, GError **error);
+void image_tree_show(const json_t *images, bool all);
 
 /* An image's name in its parts; name is as people see it ("debian", "localhost:5000/app"). */
 struct image_name {

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-const struct cli_command *const cli_command_tables[] = { cli_container_commands, cli_image_commands, cli_object_commands,
-                                                         cli_swarm_commands, NULL };
+const struct cli_command *const cli_command_tables[] = { cli_container_commands, cli_image_commands,  cli_object_commands,
+                                                         cli_swarm_commands,     cli_system_commands, NULL };
 
 /* clang-format off */
 const struct cli_group cli_groups[] = {

@@ -33,6 +33,30 @@ static json_t *optional_size(gint64 bytes)
     return json_string(text);
 }
 
+/* What the template cannot show is there, and empty. */
+static void set_wanted(const struct listing *listing, json_t *row, const char *field, json_t *(*make)(gint64), gint64 value)
+{
+    json_object_set_new_nocheck(row, field, list_wants(listing->list, field) ? make(value) : json_string_nocheck(""));
+}
+
+static json_t *make_age(gint64 created)
+{
+    g_autofree char *text = age_text(created);
+    return json_string(text);
+}
+
+static json_t *make_size(gint64 bytes)
+{
+    g_autofree char *text = bytes_text(bytes);
+    return json_string(text);
+}
+
+static json_t *make_count(gint64 containers)
+{
+    g_autofree char *text = containers < 0 ? g_strdup("N/A") : g_strdup_printf("%" G_GINT64_FORMAT, containers);
+    return json_string(text);
+}
+
 static json_t *describe(const struct listing *listing, const json_t *image, const char *repository, const char *tag,
                         const char *digest)
 {
@@ -40,21 +64,18 @@ static json_t *describe(const struct listing *listing, const json_t *image, cons
     const char *id = json_get_string(image, "Id", "");
     gint64 created = json_get_int(image, "Created", 0), size = json_get_int(image, "Size", 0),
            shared = json_get_int(image, "SharedSize", -1);
-    gint64 containers = json_get_int(image, "Containers", -1);
-    g_autofree char *age = age_text(created), *bytes = bytes_text(size),
-                    *users = g_strdup_printf("%" G_GINT64_FORMAT, containers);
     json_t *row = json_object();
-    json_object_set_new(row, "ID", json_string(listing->truncate ? short_id(id, room) : id));
-    json_object_set_new(row, "Repository", json_string_lossy(repository));
-    json_object_set_new(row, "Tag", json_string_lossy(tag));
-    json_object_set_new(row, "Digest", json_string_lossy(digest));
-    json_object_set_new(row, "CreatedSince", json_string(age));
-    json_object_set_new(row, "CreatedAt", created_at_text(created));
-    json_object_set_new(row, "Size", json_string(bytes));
-    json_object_set_new(row, "VirtualSize", optional_size(size));
-    json_object_set_new(row, "Containers", json_string(containers < 0 ? "N/A" : users));
-    json_object_set_new(row, "SharedSize", optional_size(shared));
-    json_object_set_new(row, "UniqueSize", optional_size(shared < 0 ? -1 : size - shared));
+    json_object_set_new_nocheck(row, "ID", json_string(listing->truncate ? short_id(id, room) : id));
+    json_object_set_new_nocheck(row, "Repository", json_string_lossy(repository));
+    json_object_set_new_nocheck(row, "Tag", json_string_lossy(tag));
+    json_object_set_new_nocheck(row, "Digest", json_string_lossy(digest));
+    set_wanted(listing, row, "CreatedSince", make_age, created);
+    set_wanted(listing, row, "CreatedAt", created_at_text, created);
+    set_wanted(listing, row, "Size", make_size, size);
+    set_wanted(listing, row, "VirtualSize", optional_size, size);
+    set_wanted(listing, row, "Containers", make_count, json_get_int(image, "Containers", -1));
+    set_wanted(listing, row, "SharedSize", optional_size, shared);
+    set_wanted(listing, row, "UniqueSize", optional_size, shared < 0 ? -1 : size - shared);
     return row;
 }
 
@@ -133,10 +154,8 @@ static char *choose_format(struct cli *cli, const struct options *options, bool 
     return adds ? g_strconcat(format, "\t{{.Digest}}", NULL) : g_strdup(format);
 }
 
-int cmd_image_ls(struct cli *cli, const struct options *options, GError **error)
+static json_t *fetch(struct cli *cli, const struct options *options, bool tree, GError **error)
 {
-    bool quiet = options_bool(options, "quiet", false), digests = options_bool(options, "digests", false);
-    g_autofree char *format = choose_format(cli, options, quiet, digests);
     json_t *filters = filters_from_options(options, error);
     if (options->n_args > 0) {
         json_t *references = json_object_get(filters, "reference");
@@ -146,10 +165,40 @@ int cmd_image_ls(struct cli *cli, const struct options *options, GError **error)
     }
     g_autoptr(GString) query = g_string_new(NULL);
     query_add_bool(query, "all", options_bool(options, "all", false));
+    query_add_bool(query, "manifests", tree);
     if (json_object_size(filters) > 0)
         query_add_json(query, "filters", filters);
     else
         json_decref(filters);
+    return api_get(cli, "/images/json", query->str, error);
+}
+
+/* `images ls` lists what is called "ls". */
+static void hint_at_group(const struct options *options, const json_t *images)
+{
+    static const char *const verbs[] = { "build", "history", "import", "inspect", "list", "load", "ls",
+                                         "prune", "pull",    "push",   "rm",      "save", "tag",  NULL };
+    const char *name = options->n_args ? options->args[0] : "";
+    if (strcmp(options->path, "images") == 0 && json_array_size(images) == 0 && g_strv_contains(verbs, name))
+        print_error("\nNo images found matching \"%s\": did you mean \"%s image %s\"?\n", name, options->program, name);
+}
+
+static int show_tree(struct cli *cli, const struct options *options, GError **error)
+{
+    if (!image_tree_check(options, error))
+        return 1;
+    g_autoptr(json_t) images = fetch(cli, options, true, error);
+    if (images)
+        image_tree_show(images, options_bool(options, "all", false));
+    return images ? 0 : 1;
+}
+
+int cmd_image_ls(struct cli *cli, const struct options *options, GError **error)
+{
+    if (options_bool(options, "tree", false))
+        return show_tree(cli, options, error);
+    bool quiet = options_bool(options, "quiet", false), digests = options_bool(options, "digests", false);
+    g_autofree char *format = choose_format(cli, options, quiet, digests);
     const char *columns = digests ? "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
                                   : "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
     struct listing listing = { .truncate = !options_bool(options, "no-trunc", false),
@@ -163,7 +212,7 @@ int cmd_image_ls(struct cli *cli, const struct options *options, GError **error)
                                   "created_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n",
                         "image_id: {{.ID}}");
     listing.list = list_new(fields, template, columns, quiet_template, error);
-    g_autoptr(json_t) images = listing.list ? api_get(cli, "/images/json", query->str, error) : NULL;
+    g_autoptr(json_t) images = listing.list ? fetch(cli, options, false, error) : NULL;
     bool ok = images != NULL;
     size_t i;
     json_t *image;
@@ -172,5 +221,7 @@ int cmd_image_ls(struct cli *cli, const struct options *options, GError **error)
         list_finish(listing.list, error);
     else
         list_free(listing.list);
+    if (ok)
+        hint_at_group(options, images);
     return ok ? 0 : 1;
 }

@@ -10,7 +10,9 @@ struct list {
     struct template *template; /* NULL for json */
     struct table *table;       /* NULL for other formats */
     GString *out;
-    char *row_type; /* of docker's rows, as errors name it */
+    char *row_type;   /* of docker's rows, as errors name it */
+    char *text;       /* of the template */
+    bool shows_whole; /* rows as such, whose fields are then in order */
 };
 
 void list_free(struct list *list)
@@ -22,7 +24,13 @@ void list_free(struct list *list)
         g_free(table_finish(list->table));
     g_string_free(list->out, TRUE);
     g_free(list->row_type);
+    g_free(list->text);
     g_free(list);
+}
+
+bool list_wants(const struct list *list, const char *field)
+{
+    return list->shows_whole || strstr(list->text, field);
 }
 
 /* "\t" and "\n" as people type them in a shell. */
@@ -118,6 +126,8 @@ struct list *list_new(const struct list_field *fields, const char *format, const
         list->table = table_new(10, 3);
     g_autofree char *unescaped = unescape(format), *trimmed = trim_blanks(unescaped);
     list->template = template_parse(trimmed, error);
+    list->text = g_strdup(trimmed);
+    list->shows_whole = strstr(trimmed, "json") || strstr(trimmed, "define") || strstr(trimmed, "block") || strstr(trimmed, "$");
     if (!list->template)
         g_prefix_error(error, "template parsing error: ");
     if (!list->template || (is_table && !add_header(list, error))) {
@@ -157,7 +167,7 @@ static json_t *sorted(json_t *row)
 
 bool list_add(struct list *list, json_t *row, GError **error)
 {
-    g_autoptr(json_t) fields = sorted(row);
+    g_autoptr(json_t) fields = list->shows_whole ? sorted(row) : row;
     gsize start = list->out->len;
     if (!template_execute(list->template, list->row_type, fields, 0, list->out, error)) {
         g_prefix_error(error, "template parsing error: ");

@@ -46,7 +46,6 @@ static const struct refusal refusals[] = {
     { "image rm", "platform", platforms },
     { "image save", "platform", platforms },
     { NULL, "disable-content-trust", trust, "true" },
-    { "image ls", "tree", "it needs an image store that keeps platforms apart" },
     { "volume create", "availability", cluster },
     { "volume create", "group", cluster },
     { "volume create", "limit-bytes", cluster },

@@ -28,6 +28,11 @@ struct image_name {
     bool is_digest;
 };
 void image_name_free(gpointer name);
+/* Docker's order: by the whole text with what familiar names leave out ("docker.io/library/debian:12" before
+ * "localhost:5000/a:1").
+ */
+gint image_name_compare(const char *name_a, const char *value_a, bool digest_a, const char *name_b, const char *value_b,
+                        bool digest_b);
 char *image_name_text(const struct image_name *name); /* "name:tag" or "name@digest"; g_free */
 bool store_names(struct image_store *store, const char *id, GPtrArray **ret, GError **error);
 bool store_has_children(struct image_store *store, const char *id, bool *ret, GError **error);

@@ -62,8 +62,10 @@ static bool take_name(sqlite3_stmt *row, void *user, GError **error)
     name->name = g_string_chunk_insert_const(listing->texts, (const char *)sqlite3_column_text(row, 0));
     name->value = g_string_chunk_insert(listing->texts, (const char *)sqlite3_column_text(row, 1));
     name->is_digest = sqlite3_column_int(row, 2) != 0;
-    for (at = name->is_digest ? &summary->digests : &summary->tags; *at; at = &(*at)->next)
-        ;
+    at = name->is_digest ? &summary->digests : &summary->tags;
+    while (*at && image_name_compare((*at)->name, (*at)->value, name->is_digest, name->name, name->value, name->is_digest) < 0)
+        at = &(*at)->next;
+    name->next = *at;
     *at = name;
     return true;
 }
@@ -95,8 +97,8 @@ static bool listing_read(struct image_store *store, struct listing *listing, boo
     listing->parents = g_hash_table_new(g_str_hash, g_str_equal);
     return database_query(store->database, take_summary, listing, error,
                           "SELECT id, labels, parent, created, size FROM image ORDER BY created DESC, serial DESC", NULL) &&
-           database_query(store->database, take_name, listing, error,
-                          "SELECT name, value, is_digest, image FROM image_name ORDER BY name, value", NULL) &&
+           database_query(store->database, take_name, listing, error, "SELECT name, value, is_digest, image FROM image_name",
+                          NULL) &&
            (!with_shared || read_shared(store, listing, error));
 }
 

@@ -19,6 +19,33 @@ char *image_name_text(const struct image_name *name)
     return g_strconcat(name->name, name->is_digest ? "@" : ":", name->value, NULL);
 }
 
+/* What a familiar name leaves out. */
+static const char *implied_prefix(const char *name)
+{
+    const char *slash = strchr(name, '/');
+    if (!slash)
+        return "docker.io/library/";
+    bool has_domain = memchr(name, '.', (size_t)(slash - name)) || memchr(name, ':', (size_t)(slash - name)) ||
+                      g_str_has_prefix(name, "localhost/");
+    return has_domain ? "" : "docker.io/";
+}
+
+gint image_name_compare(const char *name_a, const char *value_a, bool digest_a, const char *name_b, const char *value_b,
+                        bool digest_b)
+{
+    if (strcmp(name_a, name_b) == 0)
+        return digest_a != digest_b ? (digest_a ? 1 : -1) : strcmp(value_a, value_b);
+    g_autofree char *a = g_strconcat(implied_prefix(name_a), name_a, digest_a ? "@" : ":", value_a, NULL);
+    g_autofree char *b = g_strconcat(implied_prefix(name_b), name_b, digest_b ? "@" : ":", value_b, NULL);
+    return strcmp(a, b);
+}
+
+static gint compare_names(gconstpointer a, gconstpointer b)
+{
+    const struct image_name *x = *(const struct image_name *const *)a, *y = *(const struct image_name *const *)b;
+    return image_name_compare(x->name, x->value, x->is_digest, y->name, y->value, y->is_digest);
+}
+
 static bool take_name(sqlite3_stmt *row, void *user, GError **error)
 {
     struct image_name *name = g_new0(struct image_name, 1);
@@ -32,9 +59,10 @@ static bool take_name(sqlite3_stmt *row, void *user, GError **error)
 bool store_names(struct image_store *store, const char *id, GPtrArray **ret, GError **error)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(image_name_free);
-    if (!database_query(store->database, take_name, names, error,
-                        "SELECT name, value, is_digest FROM image_name WHERE image = ? ORDER BY is_digest, name, value", "s", id))
+    if (!database_query(store->database, take_name, names, error, "SELECT name, value, is_digest FROM image_name WHERE image = ?",
+                        "s", id))
         return false;
+    g_ptr_array_sort(names, compare_names);
     *ret = g_steal_pointer(&names);
     return true;
 }
@@ -42,6 +70,8 @@ bool store_names(struct image_store *store, const char *id, GPtrArray **ret, GEr
 bool store_no_such_image(const char *text, GError **error)
 {
     struct reference reference;
+    if (strcmp(text, DIGEST_PREFIX) == 0)
+        return error_set(error, TARE_ERROR_INVALID, "invalid reference format");
     if (g_str_has_prefix(text, DIGEST_PREFIX))
         return error_set(error, TARE_ERROR_NOT_FOUND, "No such image: %s", text);
     g_autoptr(GError) unnamed = NULL;

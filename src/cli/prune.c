@@ -120,9 +120,7 @@ static int prune(struct cli *cli, const struct options *options, const struct pr
         return 0;
     if (!run(cli, options, what, all, &freed, error))
         return 1;
-    if (what == &builds)
-        print_freed("Total:\t", freed);
-    else if (what != &networks)
+    if (what != &networks)
         print_freed("Total reclaimed space: ", freed);
     return 0;
 }

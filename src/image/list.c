@@ -12,6 +12,7 @@
 struct summary {
     const char *id, *labels, *parent; /* in the listing's chunk */
     gint64 created_ns, size, shared;
+    bool is_shown;
     struct listed_name *tags, *digests; /* in order */
 };
 
@@ -70,26 +71,57 @@ static bool take_name(sqlite3_stmt *row, void *user, GError **error)
     return true;
 }
 
-static bool take_shared(sqlite3_stmt *row, void *user, GError **error)
+/* ---- what images share ---- */
+
+struct layer_use {
+    struct summary *summary;
+    guint *users; /* of the layer, in this place of a stack */
+    gint64 bytes;
+};
+
+struct sharing {
+    struct listing *listing;
+    GHashTable *users; /* chain id → how many of the shown images stand on it */
+    GArray *uses;      /* of struct layer_use */
+};
+
+static bool take_use(sqlite3_stmt *row, void *user, GError **error)
 {
-    struct summary *summary = find_summary(user, (const char *)sqlite3_column_text(row, 0));
-    if (summary)
-        summary->shared = sqlite3_column_int64(row, 1);
+    struct sharing *sharing = user;
+    struct summary *summary = find_summary(sharing->listing, (const char *)sqlite3_column_text(row, 0));
+    if (!summary || !summary->is_shown)
+        return true;
+    const char *chain_id = (const char *)sqlite3_column_text(row, 1);
+    guint *users = g_hash_table_lookup(sharing->users, chain_id);
+    if (!users)
+        g_hash_table_insert(sharing->users, g_strdup(chain_id), users = g_new0(guint, 1));
+    ++*users;
+    struct layer_use use = { summary, users, sqlite3_column_int64(row, 2) };
+    g_array_append_val(sharing->uses, use);
     return true;
 }
 
-/* What each image's layers that another image has too come to. */
+/* As docker counts: among the images that are shown, not with those of a build's steps. */
 static bool read_shared(struct image_store *store, struct listing *listing, GError **error)
 {
+    struct sharing sharing = { .listing = listing,
+                               .users = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
+                               .uses = g_array_new(FALSE, FALSE, sizeof(struct layer_use)) };
+    bool ok = database_query(store->database, take_use, &sharing, error,
+                             "SELECT image, chain_id, content_bytes FROM image_layer JOIN layer USING (diff_id)", NULL);
     for (guint i = 0; i < listing->summaries->len; i++)
         g_array_index(listing->summaries, struct summary, i).shared = 0;
-    return database_query(store->database, take_shared, listing, error,
-                          "SELECT image, sum(content_bytes) FROM image_layer JOIN layer USING (diff_id) WHERE diff_id IN (SELECT "
-                          "diff_id FROM image_layer GROUP BY diff_id HAVING count(DISTINCT image) > 1) GROUP BY image",
-                          NULL);
+    for (guint i = 0; i < sharing.uses->len; i++) {
+        const struct layer_use *use = &g_array_index(sharing.uses, struct layer_use, i);
+        if (*use->users > 1)
+            use->summary->shared += use->bytes;
+    }
+    g_array_unref(sharing.uses);
+    g_hash_table_unref(sharing.users);
+    return ok;
 }
 
-static bool listing_read(struct image_store *store, struct listing *listing, bool with_shared, GError **error)
+static bool listing_read(struct image_store *store, struct listing *listing, GError **error)
 {
     listing->texts = g_string_chunk_new(1 << 16);
     listing->summaries = g_array_new(FALSE, FALSE, sizeof(struct summary));
@@ -98,8 +130,7 @@ static bool listing_read(struct image_store *store, struct listing *listing, boo
     return database_query(store->database, take_summary, listing, error,
                           "SELECT id, labels, parent, created, size FROM image ORDER BY created DESC, serial DESC", NULL) &&
            database_query(store->database, take_name, listing, error, "SELECT name, value, is_digest, image FROM image_name",
-                          NULL) &&
-           (!with_shared || read_shared(store, listing, error));
+                          NULL);
 }
 
 static void free_names(struct listed_name *name)
@@ -291,11 +322,16 @@ bool image_store_list_json(struct image_store *store, const struct image_list_op
         image_filter_clear(&filter);
         return false;
     }
-    bool ok = listing_read(store, &listing, options->with_shared, error);
+    bool ok = listing_read(store, &listing, error);
     const char *separator = "[";
     for (guint i = 0; ok && i < listing.summaries->len; i++) {
         struct summary *summary = &g_array_index(listing.summaries, struct summary, i);
-        if (!passes(&listing, summary, &filter, options->all))
+        summary->is_shown = passes(&listing, summary, &filter, options->all);
+    }
+    ok = ok && (!options->with_shared || read_shared(store, &listing, error));
+    for (guint i = 0; ok && i < listing.summaries->len; i++) {
+        const struct summary *summary = &g_array_index(listing.summaries, struct summary, i);
+        if (!summary->is_shown)
             continue;
         g_string_append(out, separator);
         append_summary(out, summary, options);

@@ -1,0 +1,247 @@
+"""Looking at images, removing and pruning them: with docker and tare side by side, and beside dockerd."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import finish, make_engine, program_directory
+from dockerd import running_dockerd
+from inputs import busybox_root
+
+TARE = os.path.join(program_directory(), "tare")
+DOCKER = "docker"
+
+
+def normal(text):
+    """Without what differs from engine to engine and from second to second."""
+    text = re.sub(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b", "ID", text)
+    text = re.sub(r"(\d+ (seconds?|minutes?) ago|Less than a second ago|About a minute ago)", "AGE", text)
+    return re.sub(r" +", " ", text)
+
+
+def settled(command, text):
+    """docker lists the names of an image, and dockerd images of one second, in any order."""
+    lines = normal(text).splitlines()
+    return sorted(lines) if "images" in command or "image ls" in command else lines
+
+
+def play(host, program, command, directory):
+    environment = {**os.environ, "DOCKER_HOST": host, "TARE_HOST": host, "DOCKER_BUILDKIT": "0", "DOCKER_API_VERSION": "1.41", "HOME": directory, "DOCKER_CLI_HINTS": "false"}
+    done = subprocess.run(["bash", "-c", command.replace("DOCKER", program)], capture_output=True, text=True, env=environment, cwd=directory, timeout=120, check=False)
+    errors = "" if "build" in command else done.stderr  # docker has notes on its builder there
+    return [done.returncode, settled(command, done.stdout), settled(command, errors)]
+
+
+# Each line is a shell command; the next ones build on it.
+SCRIPT = r"""
+DOCKER import -c 'CMD ["/bin/sh"]' -c 'LABEL a=1 b="x y"' -c 'ENV A=b' -c 'EXPOSE 80/tcp' -c 'VOLUME /v' bb.tar bb:1 | sed 's/.*/OK/'
+DOCKER tag bb:1 bb:2; DOCKER tag bb:1 other/bb:2; DOCKER tag bb:1 registry.example:5000/bb:3
+DOCKER images
+DOCKER images -q --no-trunc bb
+DOCKER images 'b*'; DOCKER images 'other/*:2'; DOCKER images '*/*'; DOCKER images nothere; DOCKER images bb:2
+DOCKER images -f foo=bar
+DOCKER images -f dangling=x
+DOCKER images -f before=nothere; DOCKER images -f since=nothere:1
+DOCKER images -f label=a=1; DOCKER images -f label=a=2; DOCKER images -f label=b; DOCKER images -f reference='bb:*' -f label=a
+DOCKER images -f before=bb:1; DOCKER images -f since=bb:1; DOCKER images -f dangling=true; DOCKER images -f dangling=false
+DOCKER images --format '{{.Repository}} {{.Tag}} {{.Size}}'
+DOCKER image inspect bb:1 -f '{{.RepoTags}} {{.Size}} {{.Comment}} {{.Os}} {{.Architecture}} {{json .Config.Labels}} {{.RootFS.Layers}}'
+DOCKER image inspect nothere; DOCKER inspect nothere; DOCKER history nothere
+DOCKER tag nothere x; DOCKER tag bb:1 X; DOCKER tag bb:1 sha256:aaa
+DOCKER history bb:1; DOCKER history --no-trunc bb:1; DOCKER history -q bb:1; DOCKER history -H=false --format '{{.Size}} {{.Comment}}' bb:1
+DOCKER image rm $(DOCKER images -q bb:1)
+DOCKER image rm bb:1 bb:1 nothere
+DOCKER image rm -f $(DOCKER images -q bb:2)
+DOCKER images
+printf 'FROM scratch\nADD bb.tar /\nRUN echo hi >/f\nENV X=1\nLABEL l=中文\nCMD ["sh"]\n' >Dockerfile; DOCKER build --network none -q -t b1 . | sed 's/.*/OK/'
+DOCKER images -a; DOCKER images -aq | wc -l; DOCKER images -q | wc -l
+DOCKER history b1 | sed 's/file:[0-9a-f]*…/FILE/'
+DOCKER image rm $(DOCKER inspect -f '{{.Parent}}' b1); DOCKER image rm -f $(DOCKER inspect -f '{{.Parent}}' b1)
+printf 'FROM b1\nRUN echo again >/g\n' | DOCKER build --network none -q -t b2 - | sed 's/.*/OK/'
+DOCKER image rm b1; DOCKER images -a
+DOCKER create --name c1 --network none b2 | sed 's/.*/OK/'
+DOCKER image rm b2; DOCKER image rm $(DOCKER images -q b2)
+DOCKER tag b2 b3; DOCKER image rm b3; DOCKER tag b2 b3; DOCKER image rm $(DOCKER images -q b3)
+DOCKER image rm b3; DOCKER image rm -f b2; DOCKER images -a; DOCKER system df
+DOCKER image prune -f; DOCKER rm c1
+DOCKER import bb.tar base:1 >/dev/null; DOCKER run -d --name c2 --network none base:1 sleep 100 | sed 's/.*/OK/'
+DOCKER image rm base:1; DOCKER image rm -f base:1; DOCKER image prune -af; DOCKER rm -f c2
+printf 'FROM base:1\nLABEL a=b\n' | DOCKER build -q -t kid - >/dev/null; DOCKER image rm base:1; DOCKER image rm kid
+DOCKER import bb.tar base:1 >/dev/null; printf 'FROM base:1\nRUN touch /x\n' | DOCKER build --network none -q -t kid - >/dev/null; printf 'FROM base:1\nRUN touch /y\n' | DOCKER build --network none -q -t kid - >/dev/null
+DOCKER images -f dangling=true | wc -l; DOCKER image prune -f | grep -c deleted; DOCKER images | wc -l
+printf 'FROM base:1\nRUN touch /z\nLABEL a=b\n' | DOCKER build --network none -q -t kid - >/dev/null; DOCKER image rm --no-prune kid; DOCKER images -aq | wc -l; DOCKER image prune -f
+DOCKER image prune -f --filter until=xx; DOCKER image prune -f --filter foo=xx; DOCKER image prune -f --filter label=a --filter until=1h --filter until=2h
+DOCKER image prune -af --filter until=1h; DOCKER image prune -af --filter label=no; DOCKER image prune -af --filter label!=no | sort; DOCKER images -a
+DOCKER system prune -f; DOCKER builder prune -f; DOCKER volume prune -f; DOCKER container prune -f; DOCKER system df
+DOCKER image prune </dev/null; echo n | DOCKER image prune; DOCKER system prune </dev/null; echo y | DOCKER image prune -a; echo y | DOCKER volume prune
+DOCKER image rm 'bad name'; DOCKER image rm a:b:c; DOCKER image rm @; DOCKER image rm sha256:; DOCKER image rm abc; DOCKER image rm -f nothere
+""".strip().splitlines()
+
+
+@pytest.fixture
+def engine(engine):
+    """Each test begins without images."""
+    yield engine
+    engine.clear()
+    engine.tare("image", "prune", "-af")
+
+
+@pytest.fixture(scope="module")
+def reference():
+    with running_dockerd() as running:
+        yield running
+
+
+def test_beside_dockerd(engine, reference, tmp_path):
+    """The same commands, by the same client, to both engines."""
+    shutil.copy(busybox_root(), tmp_path / "bb.tar")
+    for command in SCRIPT:
+        theirs = play(reference.host, DOCKER, command, str(tmp_path))
+        assert play(engine.host, DOCKER, command, str(tmp_path)) == theirs, command
+
+
+def test_both_clients(tmp_path):
+    """The same commands, by both clients, to an engine each."""
+    shutil.copy(busybox_root(), tmp_path / "bb.tar")
+    engines = [make_engine().start(), make_engine().start()]
+    for command in SCRIPT:
+        theirs = play(engines[0].host, DOCKER, command, str(tmp_path))
+        assert play(engines[1].host, TARE, command, str(tmp_path)) == theirs, command
+    for one in engines:
+        finish(one)
+
+
+# ---- what only we have, and what is checked against the file system ----
+
+
+def disk_bytes(path):
+    return int(subprocess.check_output(["du", "-s", "--block-size=1", path], text=True).split()[0])
+
+
+def test_figures(engine, tmp_path):
+    """SIZE is the sum of the layers, df counts each once, and the bytes on disk are what du says."""
+    engine.tare("import", str(busybox_root()), "figures:base")
+    (tmp_path / "Dockerfile").write_text(f"FROM figures:base\nCOPY big /big\nRUN ln -s {'x' * 100} /link\n", encoding="utf-8")
+    (tmp_path / "big").write_bytes(os.urandom(300000))
+    engine.tare("build", "--network", "none", "-q", "-t", "figures:1", str(tmp_path))
+    engine.tare("volume", "create", "fv")
+    container = engine.tare("create", "-v", "fv:/fv", "--network", "none", "figures:1", "sh", "-c", "head -c 5000 /dev/zero >/own; head -c 7000 /dev/zero >/fv/f; ln /fv/f /fv/g; ln -s abc /fv/h").stdout.strip()
+    engine.tare("start", "-a", container)
+    usage = engine.api("GET", "/v1.41/system/df?on-disk=1").json
+    sizes = {name: image["Size"] for image in usage["Images"] for name in image["RepoTags"]}
+    shared = {name: image["SharedSize"] for image in usage["Images"] for name in image["RepoTags"]}
+    assert sizes["figures:1"] == sizes["figures:base"] + 300000 + 100
+    assert usage["LayersSize"] == sizes["figures:1"] < sum(sizes.values())
+    assert shared["figures:1"] == shared["figures:base"] == sizes["figures:base"]
+    own = next(one for one in usage["Containers"] if one["Id"] == container)
+    assert (own["SizeRw"], own["SizeRootFs"]) == (5000, 5000 + sizes["figures:1"])
+    volume = next(one for one in usage["Volumes"] if one["Name"] == "fv")
+    assert volume["UsageData"] == {"RefCount": 1, "Size": 7000 + 3}
+    root = engine.data_root
+    assert usage["OnDisk"] == {"Images": disk_bytes(root + "/layers"), "Containers": disk_bytes(root + "/containers"), "Volumes": disk_bytes(root + "/volumes"), "BuildCache": 0}
+    shown = engine.tare("system", "df", "--on-disk").stdout.splitlines()
+    assert shown[0].split() == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE", "ON", "DISK"] and shown[1].startswith("Images")
+    for program in (DOCKER, TARE):
+        lines = engine.client(program, "system", "df", "-v").stdout
+        assert lines == engine.client(DOCKER, "system", "df", "-v").stdout and "figures" in lines
+    freed = engine.api("POST", "/v1.41/containers/prune").json["SpaceReclaimed"]
+    assert freed == 5000
+    before = disk_bytes(root + "/layers")
+    answer = engine.api("POST", "/v1.41/images/prune?filters=" + '{"dangling":["false"]}').json
+    assert answer["SpaceReclaimed"] == sizes["figures:1"] and before - disk_bytes(root + "/layers") > 2000000
+    engine.tare("volume", "rm", "fv")
+
+
+def test_ambiguous_id(engine, tmp_path):
+    """A prefix that two images share names neither; one digit more does."""
+    ids = []
+    while len({one[:1] for one in ids}) == len(ids):
+        (tmp_path / "Dockerfile").write_text(f"FROM scratch\nLABEL n={len(ids)}\n", encoding="utf-8")
+        ids.append(engine.tare("build", "-q", str(tmp_path)).stdout.strip().removeprefix("sha256:"))
+    twins = [one for one in ids if one[0] == ids[-1][0]]
+    prefix = os.path.commonprefix(twins)
+    for program in (DOCKER, TARE):
+        refused = engine.client(program, "image", "rm", prefix, check=False)
+        assert (refused.returncode, refused.stderr) == (1, f"Error response from daemon: No such image: {prefix}:latest\n")
+    for one, program in zip(ids, (DOCKER, TARE) * 20):
+        assert engine.client(program, "image", "rm", one[: len(prefix) + 2 if one in twins else 12]).stdout.startswith(f"Deleted: sha256:{one}\n")
+
+
+def test_tree(engine):
+    engine.tare("import", str(busybox_root()), "tree:1")
+    engine.tare("tag", "tree:1", "a.longer/name/of:tree")
+    for flags in ([], ["-a"], ["-q"], ["--no-trunc"], ["--digests"], ["--format", "x"], ["-f", "reference=tree"]):
+        results = [engine.client(program, "image", "ls", "--tree", *flags, check=False) for program in (DOCKER, TARE)]
+        assert results[0].stdout == results[1].stdout and results[0].stderr == results[1].stderr and results[0].returncode == results[1].returncode
+    engine.tare("image", "rm", "-f", "tree:1", "a.longer/name/of:tree")
+
+
+def test_wide_text_is_aligned(engine, tmp_path):
+    """Wide characters take two columns, combining ones none."""
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL n=修改了默认网页\nLABEL m=e\u0301e\u0301\n", encoding="utf-8")
+    engine.tare("build", "-q", "-t", "wide:1", str(tmp_path))
+    for arguments in (["history", "wide:1"], ["history", "--format", "table {{.CreatedBy}}\t{{.Size}}", "wide:1"], ["history", "--no-trunc", "--format", "{{.CreatedBy}}|", "wide:1"]):
+        assert engine.tare(*arguments).stdout == engine.docker(*arguments).stdout
+    line = next(one for one in engine.tare("history", "wide:1").stdout.splitlines() if "修" in one)
+    head = engine.tare("history", "wide:1").stdout.splitlines()[0]
+    assert len(line.split("0B")[0]) + len("修改了默认网页") == head.index("SIZE")
+    engine.tare("image", "rm", "wide:1")
+
+
+def test_127_layers(engine, tmp_path):
+    """As many as overlayfs takes; one more is refused."""
+    lines = ["FROM scratch", "COPY busybox /bin/sh"] + [f"COPY f{i} /f{i}" for i in range(126)]
+    subprocess.run(["cp", "/bin/busybox", tmp_path / "busybox"], check=True)
+    for i in range(127):
+        (tmp_path / f"f{i}").write_text(f"{i}\n", encoding="utf-8")
+    (tmp_path / "Dockerfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    engine.tare("build", "-q", "-t", "deep:127", str(tmp_path))
+    assert len(engine.api("GET", "/images/deep:127/json").json["RootFS"]["Layers"]) == 127
+    assert engine.tare("run", "--rm", "--network", "none", "deep:127", "sh", "-c", "read x </f0; read y </f125; echo $x $y").stdout == "0 125\n"
+    (tmp_path / "Dockerfile").write_text("FROM deep:127\nCOPY f126 /f126\n", encoding="utf-8")
+    for program in (DOCKER, TARE):
+        refused = engine.client(program, "build", "-t", "deep:128", str(tmp_path), check=False)
+        assert refused.returncode == 1 and "max depth exceeded" in refused.stderr + refused.stdout
+    deleted = engine.tare("image", "rm", "deep:127").stdout.splitlines()
+    assert len([line for line in deleted if line.startswith("Deleted: ")]) == 127 * 2
+    assert engine.api("GET", "/images/json?all=1").json == []
+
+
+def test_sdk(engine):
+    """python3-docker's image API."""
+    import docker
+
+    client = docker.DockerClient(base_url=engine.host, version="1.41")
+    with open(busybox_root(), "rb") as file:
+        client.api.import_image_from_data(file.read(), repository="sdk", tag="1")
+    image = client.images.get("sdk:1")
+    assert image.tags == ["sdk:1"] and image.short_id.startswith("sha256:") and image.labels == {}
+    assert image.tag("sdk", "2") and sorted(client.images.get("sdk:1").tags) == ["sdk:1", "sdk:2"]
+    assert [one.id for one in client.images.list("sdk")] == [image.id] and client.images.list(filters={"dangling": True}) == []
+    assert image.history()[0]["Comment"] == "Imported from -" and image.attrs["VirtualSize"] == image.attrs["Size"]
+    client.images.remove("sdk:1")
+    with pytest.raises(docker.errors.ImageNotFound, match="No such image: sdk:1"):
+        client.images.remove("sdk:1")
+    assert client.images.prune({"dangling": False})["SpaceReclaimed"] == image.attrs["Size"]
+
+
+@pytest.mark.parametrize("version", [24, 41, 43, 44, 45, 51])
+def test_fields_by_version(engine, version):
+    """What a version added or dropped follows the version in the path."""
+    engine.tare("import", "-m", "note", str(busybox_root()), "fields:1")
+    image = engine.api("GET", f"/v1.{version}/images/fields:1/json").json
+    dropped = {"VirtualSize": 44, "Container": 45, "ContainerConfig": 45}
+    assert {name: name in image for name in dropped} == {name: version < limit for name, limit in dropped.items()}
+    always = {"Id", "RepoTags", "RepoDigests", "Parent", "Comment", "Created", "DockerVersion", "Author", "Config", "Architecture", "Os", "Size", "GraphDriver", "RootFS", "Metadata"}
+    assert set(image) - set(dropped) == always and image["Comment"] == "note"
+    listed = engine.api("GET", f"/v1.{version}/images/json?shared-size=1").json[0]
+    assert ("VirtualSize" in listed) == (version < 44) and listed["SharedSize"] == (0 if version >= 42 else -1)
+    engine.tare("image", "rm", "fields:1")
+    (dangling,) = engine.api("GET", f"/v1.{version}/images/json").json if engine.tare("import", str(busybox_root())) else []
+    none = version < 43
+    assert dangling["RepoTags"] == (["<none>:<none>"] if none else []) and dangling["RepoDigests"] == (["<none>@<none>"] if none else [])
+    assert json.loads(engine.tare("image", "prune", "-f", "--filter", "label!=x").stdout.count("deleted: sha256:").__str__()) == 2

@@ -155,7 +155,13 @@ void value_json(GString *out, struct value value)
         if (strcmp(value.type, "time.Time") == 0) {
             g_string_append_printf(out, "\"%s\"", value.json ? json_string_value(value.json) : TIMESTAMP_ZERO);
         } else if (strcmp(value.type, "registry.ServiceConfig") == 0) { /* marshals itself, as a map */
-            char *text = json_dumps(value.json, JSON_COMPACT | JSON_SORT_KEYS);
+            static const char *const left_out[] = { "AllowNondistributableArtifactsCIDRs",
+                                                    "AllowNondistributableArtifactsHostnames" };
+            g_autoptr(json_t) copy = json_copy(value.json);
+            for (gsize i = 0; i < G_N_ELEMENTS(left_out); i++)
+                if (json_array_size(json_object_get(copy, left_out[i])) == 0)
+                    json_object_del(copy, left_out[i]);
+            char *text = json_dumps(copy, JSON_COMPACT | JSON_SORT_KEYS);
             g_string_append(out, text ? text : "{}");
             free(text);
         } else if (value.json && !json_is_object(value.json)) {

@@ -2,6 +2,7 @@
 #include "cli/template-internal.h"
 
 #include "base/size.h"
+#include "base/timestamp.h"
 
 #include <string.h>
 
@@ -150,6 +151,60 @@ static json_t *describe_volume(const json_t *volume, bool truncate)
     return row;
 }
 
+static void set_age(json_t *row, const char *field, const char *when)
+{
+    gint64 ns = 0;
+    bool known = when && timestamp_parse(when, &ns);
+    set(row, field, known ? age_text_ns(ns) : g_strdup(""));
+}
+
+static json_t *describe_build(const json_t *entry, bool truncate)
+{
+    char room[13];
+    const char *id = json_get_string(entry, "ID", ""), *parent = json_get_string(entry, "Parent", "");
+    g_auto(GStrv) parents = json_string_array(json_get_array(entry, "Parents"));
+    g_autofree char *joined = parents && parents[0] ? g_strjoinv(", ", parents) : g_strdup(parent);
+    bool in_use = json_get_bool(entry, "InUse", false);
+    json_t *row =
+        json_pack("{s:s, s:s, s:s, s:s, s:s}", "CacheType", json_get_string(entry, "Type", ""), "Description",
+                  json_get_string(entry, "Description", ""), "InUse", in_use ? "true" : "false", "Shared",
+                  json_get_bool(entry, "Shared", false) ? "true" : "false", "Parent", truncate ? short_id(joined, room) : joined);
+    set(row, "ID", g_strconcat(truncate ? short_id(id, room) : id, in_use ? "*" : "", NULL));
+    set(row, "Size", bytes_text(json_get_int(entry, "Size", 0)));
+    set(row, "UsageCount", g_strdup_printf("%" G_GINT64_FORMAT, json_get_int(entry, "UsageCount", 0)));
+    set_age(row, "CreatedSince", json_get_string(entry, "CreatedAt", NULL));
+    set_age(row, "LastUsedSince", json_get_string(entry, "LastUsedAt", NULL));
+    return row;
+}
+
+/* What was used longest ago first, and what never was before that. */
+static gint compare_builds(gconstpointer a, gconstpointer b)
+{
+    const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
+    gint order = strcmp(json_get_string(x, "LastUsedAt", ""), json_get_string(y, "LastUsedAt", ""));
+    return order ? order : strcmp(json_get_string(x, "ID", ""), json_get_string(y, "ID", ""));
+}
+
+static void sort_builds(json_t *usage)
+{
+    g_autoptr(GPtrArray) entries = g_ptr_array_new();
+    json_t *list = json_array(), *entry;
+    size_t i;
+    json_array_foreach(json_get_array(usage, "BuildCache"), i, entry) g_ptr_array_add(entries, entry);
+    g_ptr_array_sort(entries, compare_builds);
+    for (guint k = 0; k < entries->len; k++)
+        json_array_append(list, entries->pdata[k]);
+    json_object_set_new(usage, "BuildCache", list);
+}
+
+static char *builds_title(const json_t *usage)
+{
+    struct total total = { 0 };
+    sum_builds(usage, &total);
+    g_autofree char *size = size_human((guint64)MAX(total.size, 0), 4);
+    return g_strdup_printf("\nBuild cache usage: %s\n\n", size);
+}
+
 static const struct list_field image_fields[] = { { "Repository", "REPOSITORY" },
                                                   { "Tag", "TAG" },
                                                   { "ID", "IMAGE ID" },
@@ -185,9 +240,9 @@ static const struct section {
       "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
       container_fields, describe_container },
     { "\nLocal Volumes space usage:\n\n", "Volumes", "{{.Name}}\t{{.Links}}\t{{.Size}}", volume_fields, describe_volume },
-    { "\nBuild cache usage: 0B\n\n", NULL,
+    { NULL, "BuildCache",
       "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}", build_fields,
-      NULL },
+      describe_build },
 };
 
 /* Rows are written with their fields in the order of the names. */
@@ -195,7 +250,7 @@ static json_t *described(const struct section *section, const json_t *usage)
 {
     json_t *rows = json_array(), *object;
     size_t i;
-    json_array_foreach(section->key ? json_get_array(usage, section->key) : NULL, i, object)
+    json_array_foreach(json_get_array(usage, section->key), i, object)
     {
         g_autoptr(json_t) row = section->describe(object, false);
         json_object_del(row, TEMPLATE_LABELS);
@@ -212,9 +267,11 @@ static int show_by_template(struct cli *cli, const char *format, GError **error)
     if (!template)
         return g_prefix_error(error, "template parsing error: "), 1;
     g_autoptr(json_t) usage = api_get(cli, "/system/df", NULL, error), all = json_object();
+    if (usage)
+        sort_builds(usage);
     g_autoptr(GString) out = g_string_new(NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(sections); i++)
-        json_object_set_new(all, sections[i].key ? sections[i].key : "BuildCache", described(&sections[i], usage));
+        json_object_set_new(all, sections[i].key, described(&sections[i], usage));
     bool ok = usage && template_execute(template, TEMPLATE_ROW_TYPE "*formatter.diskUsageContext", all, 0, out, error);
     template_free(template);
     print("%s", ok ? out->str : "");
@@ -227,6 +284,8 @@ static int show_single(struct cli *cli, const char *format, GError **error)
         return show_by_template(cli, format, error);
     g_autoptr(json_t) usage = api_get(cli, "/system/df", NULL, error);
     bool ok = usage != NULL;
+    if (ok)
+        sort_builds(usage);
     for (size_t i = 0; ok && i < G_N_ELEMENTS(sections); i++) {
         const struct section *section = &sections[i];
         struct list *list = list_new(section->fields, NULL, section->columns, NULL, error);
@@ -234,9 +293,10 @@ static int show_single(struct cli *cli, const char *format, GError **error)
         json_t *object;
         ok = list != NULL;
         /* What the builder keeps are images here, listed as such. */
-        json_array_foreach(section->key ? json_get_array(usage, section->key) : NULL, k, object) ok =
+        json_array_foreach(json_get_array(usage, section->key), k, object) ok =
             ok && list_add(list, section->describe(object, true), error);
-        print("%s", section->title);
+        g_autofree char *title = section->title ? g_strdup(section->title) : builds_title(usage);
+        print("%s", title);
         if (ok)
             list_finish(list, error);
         else

@@ -497,7 +497,7 @@ static bool parse_definition(struct parser *parser, const char *name, const char
     g_ptr_array_unref(parser->variables);
     parser->variables = g_steal_pointer(&outer);
     parser->loops = loops;
-    if (!list || (end->kind != NODE_END && !unexpected_node(parser, end, context)))
+    if (!list || !end || (end->kind != NODE_END && !unexpected_node(parser, end, context)))
         return false;
     struct node *old = g_hash_table_lookup(parser->template->trees, name);
     if (!old || template_node_is_empty(old))

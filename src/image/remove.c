@@ -146,8 +146,10 @@ static bool take_held(sqlite3_stmt *row, void *user, GError **error)
         held->holder = g_strdup(holder);
         held->next = 0;
     }
-    if (sqlite3_column_int64(row, 1) == held->next)
-        held->most = MAX(held->most, ++held->next);
+    if (sqlite3_column_int64(row, 1) == held->next) {
+        held->next++;
+        held->most = MAX(held->most, held->next);
+    }
     return true;
 }
 

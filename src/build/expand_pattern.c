@@ -164,10 +164,12 @@ bool expand_trim(const char *value, const char *text, bool is_suffix, bool is_gr
         return finish(&pattern, g_strdup(cut ? cut : value), ret, error);
     }
     /* The longest suffix begins first, the shortest last. */
-    for (const char *at = value; !(cut && is_greedy); at += character_length(at)) {
-        if (match_at(&pattern, at, WHOLE))
+    for (const char *at = value;; at += character_length(at)) {
+        bool is_match = match_at(&pattern, at, WHOLE) != NULL;
+
+        if (is_match)
             cut = at;
-        if (at == pattern.end || pattern.budget == 0)
+        if ((is_match && is_greedy) || at == pattern.end || pattern.budget == 0)
             break;
     }
     return finish(&pattern, cut ? g_strndup(value, (gsize)(cut - value)) : g_strdup(value), ret, error);

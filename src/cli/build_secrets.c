@@ -85,7 +85,7 @@ static bool read_secret(const struct secret *secret, char **ret, size_t *ret_len
         *ret_length = strlen(value);
         return true;
     }
-    g_autofd int fd = open(secret->path, O_RDONLY | O_CLOEXEC);
+    g_autofd int fd = secret->path ? open(secret->path, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0)
         return error_set(error, TARE_ERROR_INVALID, "failed to stat %s: %s", secret->path, error_errno_text(errno));
     return fd_read_all(fd, SECRET_MAX, secret->path, ret, ret_length, error);

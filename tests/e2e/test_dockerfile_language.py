@@ -474,6 +474,13 @@ ADD --keep-git-dir {url}#main /kept
     assert sh(engine, "ls -A /head /commit; ls -d /kept/.git; readlink /commit/link; stat -c %Y /head/top") == \
         "/commit:\ninner\nlink\n\n/head:\nout\nsub\ntop\n/kept/.git\n/etc\n1600000000\n"
     assert build(engine, text).stdout.count("Using cache") == 4
+    put(work, "Dockerfile", "FROM bb:1\nRUN --mount=source=sub,target=/m cat /m/inner > /out\nRUN --mount=target=/m,rw touch /m/new && cat /m/top >> /out\n")
+    git("add", ".", directory=work)
+    git("commit", "-qm", "third", directory=work)
+    git("push", "-q", str(tmp_path / "served" / "r.git"), "main", directory=work)
+    git("update-server-info", directory=tmp_path / "served" / "r.git")
+    engine.tare("build", "--network", "none", "-t", "from-git", url)  # a context that is a directory of the engine's
+    assert cat(engine, "/out", tag="from-git") == "two\nchanged\n"
     # CVE-2026-33748: a subdirectory that is a link to elsewhere is one of the checkout's
     result = build(engine, f"FROM bb:1\nADD {url}#main:out /o\n", check=False)
     assert result.returncode == 1 and "of the git repository" in result.stdout + result.stderr

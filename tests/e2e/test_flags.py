@@ -236,7 +236,7 @@ VALUES = {
     ("network create", "config-from"): "bridge", ("container ls", "last"): "3", ("image build", "label"): "a=b", ("volume create", "driver"): "local2", ("network connect", "link"): "a:b",
     ("container rm", "link"): "true", ("context create", "docker"): "host=unix:///x", ("context create", "from"): "mine", ("container start", "attach"): "true", "sysctl": "net.ipv4.ip_forward=1", "tag": "new:2", ("image inspect", "platform"): "linux/arm64",
     ("image build", "cgroup-parent"): "parent", ("image build", "no-cache"): "true", ("image build", "build-context"): "x=docker-image://y", ("image build", "output"): "written",
-    ("image build", "progress"): "plain", ("image build", "no-cache-filter"): "stage", ("image build", "cache-to"): "type=local,dest=written", ("builder prune", "filter"): "until=24h", ("image pull", "disable-content-trust"): "false",
+    ("image build", "progress"): "plain", ("image build", "secret"): "id=x,env=PATH", ("image build", "no-cache-filter"): "stage", ("image build", "cache-to"): "type=local,dest=written", ("builder prune", "filter"): "until=24h", ("image pull", "disable-content-trust"): "false",
 }
 ON_TERMINAL = {("container cp", "quiet"), ("image load", "quiet")}
 STOPPED = {("container stats", "no-stream")}
@@ -322,7 +322,7 @@ def test_every_flag_does_something_or_is_refused(scene, command):
 
 
 # Flags whose effect here is an error of their own: no terminal to speak of, a device that is not there, what contradicts.
-FAILS = {"tty", "output", "push", "metadata-file", "cache-to"}  # and what needs an image that this engine does not make
+FAILS = {"tty", "output", "push", "metadata-file", "cache-to", "check", "secret", "ssh"}  # and what needs an image that this engine does not make
 
 
 @pytest.mark.parametrize("verb", ["run", "attach"])

@@ -6,9 +6,11 @@
 #include "build/build-internal.h"
 
 #include <string.h>
+#include <sys/statvfs.h>
 
 #define CHAIN_MAX 12    /* layers of one context; then it is sent whole again */
 #define CONTEXTS_MAX 64 /* kept; the least recently used goes */
+#define SHARE_OF_ROOM 4 /* kept where it takes less than this part of the free space */
 #define UPLOADS_MAX 64  /* announced and not yet sent */
 #define UPLOAD_AGE_S G_GINT64_CONSTANT(3600)
 
@@ -123,6 +125,22 @@ static void forget_oldest(struct builder *builder)
         context_store_forget(builder, keys->pdata[i]);
 }
 
+/* What is kept makes a rebuild fast; it must not be what fills the disk. */
+static bool has_room(const struct builder *builder, const struct listing *listing)
+{
+    struct statvfs disk;
+    guint64 size = 0;
+
+    for (guint i = 0; i < listing->entries->len; i++) {
+        struct listing_facts facts;
+
+        if (listing_read_facts(g_array_index(listing->entries, struct listing_entry, i).facts, &facts))
+            size += facts.size;
+    }
+    return !builder->directory || statvfs(builder->directory, &disk) < 0 ||
+           size < (guint64)disk.f_bavail * disk.f_frsize / SHARE_OF_ROOM;
+}
+
 bool context_store_save(struct builder *builder, const char *key, const char *const *layers, struct context_files *files,
                         bool same_files, GError **error)
 {
@@ -135,6 +153,10 @@ bool context_store_save(struct builder *builder, const char *key, const char *co
         return database_run(builder->database, error,
                             "UPDATE build_context SET digests = ?, used = ? WHERE key = ? AND layers = ?", "biss", files->digests,
                             size, now, key, joined);
+    if (!has_room(builder, files->listing)) {
+        context_store_forget(builder, key);
+        return true;
+    }
     /* The build holds the layers as well, so that none is unheld in between. */
     g_mutex_lock(&builder->contexts_lock);
     good = image_store_release_layers(builder->images, holder, error) &&

@@ -7,7 +7,7 @@
 #define EPOCH_OF_IMAGES 946684800 /* 2000-01-01: what is older has no age worth showing */
 
 static const struct list_field fields[] = {
-    { "ID", "IMAGE" },  { "CreatedSince", "CREATED" }, { "CreatedAt", "CREATED AT" }, { "CreatedBy", "CREATED BY" },
+    { "ID", "IMAGE" },  { "CreatedSince", "CREATED" }, { "CreatedAt", "CREATED AT" },    { "CreatedBy", "CREATED BY" },
     { "Size", "SIZE" }, { "Comment", "COMMENT" },      { NULL, "image.historyContext" },
 };
 

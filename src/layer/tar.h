@@ -61,8 +61,8 @@ void tar_reader_free(struct tar_reader *reader);
 int tar_reader_next(struct tar_reader *reader, const struct tar_entry **ret, GError **error);
 /* The entry's stored content (for sparse files the runs, one after another). 0 at its end, -1 and an error. */
 gssize tar_reader_read(struct tar_reader *reader, void *buffer, gsize length, GError **error);
-/* The entry's content and its padding were taken from the source by somebody else, who gives the reader only what it asks for, one
- * block at a time. */
+/* The entry's content and its padding were taken from the source by somebody else, who gives the reader only what it asks for,
+ * one block at a time. */
 void tar_reader_content_taken(struct tar_reader *reader);
 guint64 tar_reader_offset(const struct tar_reader *reader);
 

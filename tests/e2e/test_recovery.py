@@ -510,6 +510,7 @@ def published(engine):
 
 
 def check_whole(engine, what):
+    engine.tare("builder", "prune", "-af")  # the context that is kept for the next build
     wait_until(lambda: not made_up(engine), lambda: f"{what}: {made_up(engine)}\n{engine.log[-6000:]}", 10)
     for name in os.listdir(f"{engine.data_root}/layers/sha256"):
         if name.endswith(".tar"):

@@ -14,6 +14,7 @@ import pytest
 
 from conftest import program_directory
 from inputs import busybox_root
+from test_story import Terminal
 
 TARE = os.path.join(program_directory(), "tare")
 DOCKER = "/usr/local/bin/docker"
@@ -506,6 +507,47 @@ def test_tls(tls_engine, certificates, tmp_path):
         name = call(*at, "--tlsverify", *files, "run", "-d", "busybox", "sleep", "1000").stdout.decode().strip()
         assert call(*at, "--tlsverify", *files, "exec", "-i", name, "cat", input=big).stdout == big
         assert call(*at, "--tlsverify", *files, "rm", "-f", name).returncode == 0
+
+
+@pytest.mark.parametrize("program", [TARE, DOCKER], ids=["tare", "docker"])
+def test_a_terminal_over_tls(tls_engine, certificates, program):
+    """run -it, exec -it and attach: echo, window size, signals of the keyboard, detaching and exit statuses, over an encrypted connection."""
+    client = certificates / "client"
+    call = f"{program} -H {tls_engine.address} --tlsverify --tlscacert {client}/ca.pem --tlscert {client}/cert.pem --tlskey {client}/key.pem"
+    terminal = Terminal(tls_engine, "sh")
+    try:
+        terminal.tmux("resize-window", "-x", "100", "-y", "30")
+        terminal.type(f"PS1='host> '; clear; {call} run -it --name inner busybox sh; echo left $?")
+        terminal.wait_for("/ #")
+        terminal.type("echo $((6*7))answer; stty size")
+        terminal.wait_for("42answer")
+        terminal.wait_for("30 100")
+        terminal.tmux("resize-window", "-x", "90", "-y", "25")
+        time.sleep(0.3)
+        terminal.type("clear; stty size")
+        terminal.wait_for("25 90")
+        terminal.type("sleep 1000; echo ended $?")
+        time.sleep(0.3)
+        terminal.tmux("send-keys", "C-c")
+        terminal.wait_for("/ #")
+        terminal.type("clear; seq 1 20000 | tail -n 1; echo through")
+        terminal.wait_for("20000\nthrough")
+        terminal.tmux("send-keys", "C-p", "C-q")
+        terminal.wait_for("host>")
+        assert tls_engine.api("GET", "/containers/inner/json").json["State"]["Running"]
+        terminal.type(f"clear; {call} exec -it inner sh -c 'tty; stty size; exec sh'; echo left $?")
+        terminal.wait_for("/dev/pts/")
+        terminal.wait_for("25 90")
+        terminal.type("exit 5")
+        terminal.wait_for("left 5")
+        terminal.type(f"clear; {call} attach inner; echo left $?")
+        time.sleep(0.5)
+        terminal.type("")
+        terminal.wait_for("/ #")
+        terminal.type("exit 3")
+        terminal.wait_for("left 3")
+    finally:
+        terminal.close()
 
 
 def test_tcp_without_tls_needs_a_word(new_engine, tmp_path):

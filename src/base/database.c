@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@ struct database {
     bool is_durable;        /* the open transaction is */
     bool is_growing;        /* the open transaction adds rows */
     bool is_reserve_spent;
+    bool is_fresh; /* the file's first page has not been waited for */
 };
 
 static bool is_full(struct database *database)
@@ -97,16 +99,37 @@ static bool set_up(struct database *database)
      * one. */
     int keep = 1;
     sqlite3_file_control(database->handle, NULL, SQLITE_FCNTL_PERSIST_WAL, &keep);
-    return execute(database, "PRAGMA journal_mode=WAL", NULL) && execute(database, "PRAGMA synchronous=NORMAL", NULL) &&
+    return execute(database, database->is_fresh ? "PRAGMA synchronous=OFF" : "PRAGMA synchronous=NORMAL", NULL) &&
+           execute(database, "PRAGMA journal_mode=WAL", NULL) && execute(database, "PRAGMA synchronous=NORMAL", NULL) &&
            execute(database, "PRAGMA foreign_keys=ON", NULL) &&
            execute(database,
                    "CREATE TABLE IF NOT EXISTS schema_version (module TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID",
                    NULL);
 }
 
+/* A new database is set up without waiting for the disk: a crash that takes it back takes nothing. But the log of a database
+ * whose file is empty counts for nothing either, so the file is waited for before the first transaction that is to be durable. */
+static bool settle(struct database *database, GError **error)
+{
+    const char *path = sqlite3_db_filename(database->handle, "main");
+    g_autofree char *directory = g_path_get_dirname(path);
+    g_autofd int file = open(path, O_RDONLY | O_CLOEXEC), parent = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file < 0 || parent < 0 || fdatasync(file) < 0 || fsync(parent) < 0)
+        return error_set_errno(error, errno, "database: sync %s", path);
+    database->is_fresh = false;
+    return true;
+}
+
+static bool is_absent_or_empty(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) < 0 || st.st_size == 0;
+}
+
 bool database_open(const char *path, struct database **ret, GError **error)
 {
     struct database *database = g_new0(struct database, 1);
+    database->is_fresh = is_absent_or_empty(path);
     g_rec_mutex_init(&database->lock);
     database->reserve_path = g_strconcat(path, ".reserve", NULL);
     database->statements = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, finalize_statement);
@@ -180,7 +203,8 @@ bool database_begin(struct database *database, bool durable, GError **error)
     database->is_durable = durable;
     if (free_bytes(database) < RESERVE_BYTES)
         rewind_log(database);
-    if ((!durable || execute(database, "PRAGMA synchronous=FULL", error)) && execute(database, "BEGIN IMMEDIATE", error))
+    if ((!durable || !database->is_fresh || settle(database, error)) &&
+        (!durable || execute(database, "PRAGMA synchronous=FULL", error)) && execute(database, "BEGIN IMMEDIATE", error))
         return true;
     end_transaction(database);
     return false;

@@ -48,8 +48,14 @@ struct pending_attach {
 };
 void pending_attach_free(struct pending_attach *attach);
 
+/* A record's documents as they lie in the database: at a start with many containers most are never looked at. */
+struct packed_documents {
+    char *config, *host_config, *networking, *mounts;
+};
+
 struct container {
     gint references;
+    struct packed_documents *packed; /* NULL: unpacked into the members below. Atomic; container_find and table_snapshot unpack */
     struct container_manager *manager;
     char id[IDENTIFIER_LENGTH + 1];
     gint64 created_ns;
@@ -108,6 +114,8 @@ struct container_manager {
     json_t *network_ids; /* name → id */
     struct monitor *monitor;
     GThread *starter; /* applies restart policies after a boot */
+    GThread *unpacker;
+    GMutex unpack_lock;
     gint pruning;
 };
 
@@ -155,6 +163,10 @@ void table_release_name(struct container_manager *manager, const char *name, con
 bool container_check_name(const char *name, GError **error);
 /* All containers, newest first; an array of references. */
 GPtrArray *table_snapshot(struct container_manager *manager);
+GPtrArray *table_snapshot_packed(struct container_manager *manager); /* for those who look at no document */
+/* Any thread. */
+void container_unpack(struct container *container);
+void packed_free(struct packed_documents *packed);
 
 #define CONTAINER_HOLDER "container/"
 bool container_hold_layers(struct container *container, GError **error);

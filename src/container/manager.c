@@ -115,6 +115,7 @@ static struct container_manager *manager_new(const struct container_manager_opti
     manager->execs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     manager->seccomp = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, close_stored_fd);
     g_mutex_init(&manager->table_lock);
+    g_mutex_init(&manager->unpack_lock);
     g_mutex_init(&manager->seccomp_lock);
     manager->network_ids = json_object();
     g_autoptr(json_t) networks = manager->networks ? network_list(manager->networks) : NULL;
@@ -162,6 +163,8 @@ void container_manager_close(struct container_manager *manager)
 {
     if (!manager)
         return;
+    if (manager->unpacker)
+        g_thread_join(manager->unpacker);
     if (manager->starter)
         g_thread_join(manager->starter);
     spares_close(manager);
@@ -185,6 +188,7 @@ void container_manager_close(struct container_manager *manager)
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(texts[i]);
     g_mutex_clear(&manager->table_lock);
+    g_mutex_clear(&manager->unpack_lock);
     g_mutex_clear(&manager->seccomp_lock);
     g_free(manager);
 }
@@ -194,7 +198,7 @@ void container_manager_close(struct container_manager *manager)
 void container_image_users(void *user, const char *image_id, char **ret_running, char **ret_stopped)
 {
     struct container_manager *manager = user;
-    g_autoptr(GPtrArray) all = table_snapshot(manager);
+    g_autoptr(GPtrArray) all = table_snapshot_packed(manager);
     *ret_running = *ret_stopped = NULL;
     for (guint i = 0; i < all->len; i++) {
         struct container *container = all->pdata[i];

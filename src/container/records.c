@@ -1,6 +1,8 @@
 /* Container records in the database. Memory is the truth while the engine runs; a row is what the next engine starts from. */
 #include "container/container-internal.h"
 
+#include "base/log.h"
+
 #include <string.h>
 
 static const char *const schema[] = {
@@ -114,6 +116,43 @@ static json_t *column_json(sqlite3_stmt *row, int column)
     return value;
 }
 
+static json_t *unpack(const struct container *container, const char *text, bool is_list)
+{
+    json_t *value = text ? json_loads(text, 0, NULL) : NULL;
+    if (is_list ? json_is_array(value) : json_is_object(value))
+        return value;
+    log_line(LOG_LEVEL_ERROR, "the record is damaged", "container", container->id, NULL);
+    json_decref(value);
+    return is_list ? json_array() : json_object();
+}
+
+void packed_free(struct packed_documents *packed)
+{
+    if (!packed)
+        return;
+    g_free(packed->config);
+    g_free(packed->host_config);
+    g_free(packed->networking);
+    g_free(packed->mounts);
+    g_free(packed);
+}
+
+void container_unpack(struct container *container)
+{
+    if (!g_atomic_pointer_get(&container->packed))
+        return;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&container->manager->unpack_lock);
+    struct packed_documents *packed = container->packed;
+    if (!packed)
+        return;
+    container->config = unpack(container, packed->config, false);
+    container->host_config = unpack(container, packed->host_config, false);
+    container->networking = unpack(container, packed->networking, false);
+    container->mounts = unpack(container, packed->mounts, true);
+    g_atomic_pointer_set(&container->packed, NULL);
+    packed_free(packed);
+}
+
 static bool load_row(sqlite3_stmt *row, void *user, GError **error)
 {
     struct container_manager *manager = user;
@@ -124,10 +163,11 @@ static bool load_row(sqlite3_stmt *row, void *user, GError **error)
     const char *diff_ids = (const char *)sqlite3_column_text(row, 3);
     container->diff_ids = g_strsplit(diff_ids, " ", -1);
     container->created_ns = sqlite3_column_int64(row, 4);
-    container->config = column_json(row, 5);
-    container->host_config = column_json(row, 6);
-    container->networking = column_json(row, 7);
-    container->mounts = column_json(row, 8);
+    container->packed = g_new0(struct packed_documents, 1);
+    char **const documents[] = { &container->packed->config, &container->packed->host_config, &container->packed->networking,
+                                 &container->packed->mounts };
+    for (int i = 0; i < (int)G_N_ELEMENTS(documents); i++)
+        *documents[i] = g_strdup((const char *)sqlite3_column_text(row, 5 + i));
     container->is_volatile = sqlite3_column_int(row, 9);
     struct container_state *state = &container->state;
     state->status = CLAMP(sqlite3_column_int(row, 10), 0, CONTAINER_DEAD);
@@ -141,11 +181,6 @@ static bool load_row(sqlite3_stmt *row, void *user, GError **error)
     container->error = g_strdup((const char *)sqlite3_column_text(row, 18));
     container->endpoint = column_json(row, 19);
     container->health = column_json(row, 20);
-    if (!container->config || !container->host_config || !container->mounts) {
-        error_set(error, TARE_ERROR_INTERNAL, "record of container %s is damaged", container->id);
-        container_unref(container);
-        return false;
-    }
     if (!table_reserve_name(manager, container->name, container->id, error)) {
         container_unref(container);
         return false;

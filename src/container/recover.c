@@ -14,6 +14,7 @@
 
 #define EXIT_RECORD_MAX 65536
 #define EXIT_UNKNOWN 255
+#define UNPACK_DELAY_US 50000
 
 static enum container_status status_from(const char *name)
 {
@@ -137,12 +138,23 @@ static void drop_half_started(struct container *container)
     files_remove_run(container);
 }
 
+/* Nothing is to be done about it, which its packed record says already: most containers of most engines. */
+static bool is_at_rest(const struct container *container, const struct container_state *state)
+{
+    const char *host_config = container->packed ? container->packed->host_config : NULL;
+    return host_config && (state->status == CONTAINER_CREATED || state->status == CONTAINER_EXITED) &&
+           strstr(host_config, "\"AutoRemove\":false") && strstr(host_config, "\"RestartPolicy\":{\"Name\":\"no\"");
+}
+
 static void recover_one(struct container *container)
 {
     g_autofree char *socket_path = container_socket(container);
     struct container_state state = container_get_state(container);
     bool was_running = container_is_running(&state);
     bool has_socket = access(socket_path, F_OK) == 0;
+    if (!has_socket && is_at_rest(container, &state))
+        return;
+    container_unpack(container);
     if (has_socket && take_over(container))
         return;
     g_autoptr(json_t) record = was_running || has_socket ? read_exit_record(container) : NULL;
@@ -223,14 +235,16 @@ bool container_wants_start(struct container *container)
            (maximum == 0 || state.restart_count < maximum);
 }
 
-/* A build's step whose engine died: nobody waits for it. One that had failed before is what --force-rm=false leaves to be seen. */
+/* A build's step whose engine died: nobody waits for it. One that had failed before is what --force-rm=false leaves to be seen.
+ */
 static bool is_abandoned_step(struct container *container)
 {
+    if (!container->is_volatile)
+        return false;
     g_autoptr(json_t) host_config = container_get_host_config(container);
     struct container_state state = container_get_state(container);
 
-    return container->is_volatile && !json_get_bool(host_config, "AutoRemove", false) &&
-           !(state.status == CONTAINER_EXITED && state.exit_code != 0);
+    return !json_get_bool(host_config, "AutoRemove", false) && !(state.status == CONTAINER_EXITED && state.exit_code != 0);
 }
 
 static void *start_wanted(void *user)
@@ -250,9 +264,25 @@ static void *start_wanted(void *user)
     return NULL;
 }
 
+static bool may_want_start(const struct container *container)
+{
+    return !container->removed && !container->is_volatile && !container->packed; /* those at rest have no policy */
+}
+
+/* Before somebody asks, when the start is over. */
+static void *unpack_all(void *user)
+{
+    GPtrArray *all = user;
+    g_usleep(UNPACK_DELAY_US);
+    for (guint i = 0; i < all->len; i++)
+        container_unpack(all->pdata[i]);
+    g_ptr_array_unref(all);
+    return NULL;
+}
+
 bool containers_recover(struct container_manager *manager, GError **error)
 {
-    g_autoptr(GPtrArray) all = table_snapshot(manager);
+    g_autoptr(GPtrArray) all = table_snapshot_packed(manager);
     GPtrArray *wanted = g_ptr_array_new_with_free_func((GDestroyNotify)container_unref);
     for (guint i = 0; i < all->len; i++)
         if (is_abandoned_step(all->pdata[i]))
@@ -260,8 +290,7 @@ bool containers_recover(struct container_manager *manager, GError **error)
     for (guint i = 0; i < all->len; i++)
         recover_one(all->pdata[i]);
     for (guint i = 0; i < all->len; i++)
-        if (!((struct container *)all->pdata[i])->removed && !((struct container *)all->pdata[i])->is_volatile &&
-            container_wants_start(all->pdata[i]))
+        if (may_want_start(all->pdata[i]) && container_wants_start(all->pdata[i]))
             g_ptr_array_add(wanted, container_ref(all->pdata[i]));
     sweep_directory(manager, manager->containers_dir, manager->containers_fd);
     sweep_directory(manager, manager->run_dir, manager->run_fd);
@@ -271,6 +300,8 @@ bool containers_recover(struct container_manager *manager, GError **error)
         g_ptr_array_unref(wanted);
         return false;
     }
+    if (all->len)
+        manager->unpacker = g_thread_new("unpack", unpack_all, g_ptr_array_ref(all));
     if (wanted->len)
         manager->starter = g_thread_new("restart", start_wanted, wanted);
     else

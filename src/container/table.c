@@ -48,6 +48,7 @@ void container_unref(struct container *container)
     g_free(container->name);
     g_free(container->image_id);
     g_free(container->error);
+    packed_free(container->packed);
     json_decref(container->config);
     json_decref(container->host_config);
     json_decref(container->networking);
@@ -99,6 +100,7 @@ struct container *container_find(struct container_manager *manager, const char *
         error_set(error, TARE_ERROR_NOT_FOUND, "No such container: %s", text);
         return NULL;
     }
+    container_unpack(found);
     return container_ref(found);
 }
 
@@ -162,6 +164,14 @@ static gint newest_first(gconstpointer a, gconstpointer b)
 
 GPtrArray *table_snapshot(struct container_manager *manager)
 {
+    GPtrArray *all = table_snapshot_packed(manager);
+    for (guint i = 0; i < all->len; i++)
+        container_unpack(all->pdata[i]);
+    return all;
+}
+
+GPtrArray *table_snapshot_packed(struct container_manager *manager)
+{
     GHashTableIter iter;
     void *value;
     g_mutex_lock(&manager->table_lock);
@@ -206,6 +216,7 @@ char *container_get_name(struct container *container)
 
 json_t *container_get_host_config(struct container *container)
 {
+    container_unpack(container);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&container->lock);
     return json_incref(container->host_config);
 }

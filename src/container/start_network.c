@@ -78,13 +78,17 @@ bool dir_make_run(struct container *container, GError **error)
 
 /* ---- the bridge ---- */
 
-static void add_port(GArray *ports, const char *host_ip, guint16 host_port, guint16 port, const char *protocol)
+static void add_port(GArray *ports, const char *host_ip, const guint16 host_ports[2], guint16 port, const char *protocol)
 {
-    const struct network_port entry = {
-        .host_ip = (char *)host_ip, .host_port = host_port, .container_port = port, .protocol = (char *)protocol
-    };
+    const struct network_port entry = { .host_ip = (char *)host_ip,
+                                        .host_port = host_ports[0],
+                                        .host_port_end = host_ports[1],
+                                        .container_port = port,
+                                        .protocol = (char *)protocol };
     g_array_append_val(ports, entry);
 }
+
+static const guint16 any_port[2] = { 0, 0 };
 
 static const char *plain_address(const char *ip)
 {
@@ -102,16 +106,17 @@ static bool add_bindings(const struct start *start, GArray *ports, GError **erro
         if (!spec_parse_port(key, &port, &protocol, error))
             return false;
         if (!json_array_size(list))
-            add_port(ports, "", 0, port, protocol);
+            add_port(ports, "", any_port, port, protocol);
         json_array_foreach(list, i, binding)
         {
-            /* Of a range the first is taken. */
-            const char *text = json_get_string(binding, "HostPort", "");
+            /* Of a range the first free one is taken. */
+            const char *text = json_get_string(binding, "HostPort", ""), *dash = strchr(text, '-');
             g_autofree char *first = g_strndup(text, strcspn(text, "-"));
-            guint64 host_port = 0;
-            if (*first && !parse_uint(first, 65535, &host_port))
+            guint64 low = 0, high = 0;
+            if ((*first && !parse_uint(first, 65535, &low)) || (dash && !parse_uint(dash + 1, 65535, &high)))
                 return error_set(error, TARE_ERROR_INVALID, "invalid port specification: \"%s\"", text);
-            add_port(ports, plain_address(json_get_string(binding, "HostIp", "")), (guint16)host_port, port, protocol);
+            const guint16 host_ports[2] = { (guint16)low, (guint16)high };
+            add_port(ports, plain_address(json_get_string(binding, "HostIp", "")), host_ports, port, protocol);
         }
     }
     return true;
@@ -136,7 +141,7 @@ static bool collect_ports(const struct start *start, GArray *ports, GError **err
             bound = bound || (other->container_port == port && !strcmp(other->protocol, protocol));
         }
         if (!bound)
-            add_port(ports, "", 0, port, protocol);
+            add_port(ports, "", any_port, port, protocol);
     }
     return true;
 }

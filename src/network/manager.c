@@ -269,21 +269,54 @@ static bool is_published(struct network_manager *manager, const struct published
     return false;
 }
 
+static bool reserve_port(struct network_manager *manager, struct network_port *port, guint32 address, GArray *fds,
+                         struct published *ret, GError **error)
+{
+    if (!to_element(port, address, ret))
+        return error_set(error, TARE_ERROR_INVALID, "invalid IP address: %s", port->host_ip);
+    if (port->host_port && is_published(manager, ret))
+        return error_set(error, TARE_ERROR_INTERNAL, "Bind for %s:%u failed: port is already allocated",
+                         *port->host_ip ? port->host_ip : "0.0.0.0", port->host_port);
+    if (!port_reserve(port, fds, error))
+        return false;
+    ret->host_port = port->host_port;
+    return true;
+}
+
+static bool reserve_in_range(struct network_manager *manager, struct network_port *port, guint16 end, guint32 address,
+                             GArray *fds, struct published *ret, GError **error)
+{
+    for (guint32 candidate = port->host_port; candidate <= end; candidate++) {
+        guint before = fds->len;
+        port->host_port = (guint16)candidate;
+        g_autoptr(GError) problem = NULL;
+        if (reserve_port(manager, port, address, fds, ret, &problem))
+            return true;
+        for (guint i = before; i < fds->len; i++)
+            fd_close(g_array_index(fds, int, i));
+        g_array_set_size(fds, before);
+        if (!error_is(problem, TARE_ERROR_INTERNAL)) {
+            g_propagate_error(error, g_steal_pointer(&problem));
+            return false;
+        }
+    }
+    return error_set(error, TARE_ERROR_INTERNAL, "all ports are allocated");
+}
+
 static bool reserve_ports(struct network_manager *manager, const struct network_request *request, guint32 address,
                           struct network_endpoint *endpoint, GArray *elements, GError **error)
 {
     for (size_t i = 0; i < request->n_ports; i++) {
         const struct network_port *wish = &request->ports[i];
-        struct network_port port = { g_strdup(wish->host_ip ? wish->host_ip : ""), wish->host_port, wish->container_port,
-                                     g_strdup(wish->protocol) };
+        struct network_port port = { .host_ip = g_strdup(wish->host_ip ? wish->host_ip : ""),
+                                     .host_port = wish->host_port,
+                                     .container_port = wish->container_port,
+                                     .protocol = g_strdup(wish->protocol) };
         struct published element;
-        bool ok =
-            to_element(&port, address, &element) || error_set(error, TARE_ERROR_INVALID, "invalid IP address: %s", port.host_ip);
-        if (ok && port.host_port && is_published(manager, &element))
-            ok = error_set(error, TARE_ERROR_INTERNAL, "Bind for %s:%u failed: port is already allocated",
-                           *port.host_ip ? port.host_ip : "0.0.0.0", port.host_port);
-        ok = ok && port_reserve(&port, endpoint->reserved_fds, error);
-        element.host_port = port.host_port;
+        GArray *fds = endpoint->reserved_fds;
+        bool ok = wish->host_port_end > wish->host_port
+                      ? reserve_in_range(manager, &port, wish->host_port_end, address, fds, &element, error)
+                      : reserve_port(manager, &port, address, fds, &element, error);
         if (!ok) {
             network_port_clear(&port);
             return false;

@@ -29,7 +29,8 @@ struct network_port {
     char *host_ip;     /* "" : all addresses, v4 and v6 */
     guint16 host_port; /* 0: an ephemeral one is chosen */
     guint16 container_port;
-    char *protocol; /* "tcp", "udp", "sctp" */
+    char *protocol;        /* "tcp", "udp", "sctp" */
+    guint16 host_port_end; /* of a request: the first free one from host_port to here; 0: host_port alone */
 };
 
 struct network_request {

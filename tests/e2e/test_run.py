@@ -403,3 +403,27 @@ def test_interrupt_goes_through_the_terminal(client, engine):
         assert "caught" in terminal.wait_for("status 4")
     finally:
         terminal.close()
+
+
+def test_of_a_range_of_host_ports_the_first_free_one_is_taken(client, engine):
+    def published(name):
+        return [int(line.rpartition(":")[2]) for line in client("port", name).stdout.splitlines() if "0.0.0.0" in line]
+
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        first = taken.getsockname()[1]
+        span = f"{first}-{first + 2}"
+        names = ["one", "two"]
+        for name in names:
+            client("run", "-d", "--name", name, "-p", f"{span}:7", "image", "sleep", "1000")
+        assert [published(name) for name in names] == [[first + 1], [first + 2]]
+        full = client("run", "-d", "--name", "full", "-p", f"{span}:7", "image", "true", check=False)
+        assert full.returncode == 125 and "all ports are allocated" in full.stderr
+        in_use = client("run", "-d", "--name", "used", "-p", f"{first}:7", "image", "true", check=False)
+        assert in_use.returncode == 125 and f"listen tcp4 0.0.0.0:{first}: bind: address already in use" in in_use.stderr
+        ours = client("run", "-d", "--name", "ours", "-p", f"{first + 1}:7", "image", "true", check=False)
+        assert ours.returncode == 125 and f"Bind for 0.0.0.0:{first + 1} failed: port is already allocated" in ours.stderr
+    # several of a range for several of a container's
+    client("run", "-d", "--name", "three", "-p", "127.0.0.1:0:7", "-p", f"{first}:8", "image", "sleep", "1000")
+    client("rm", "-f", "one", "two", "three", "full", "used", "ours")

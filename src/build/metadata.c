@@ -1,9 +1,9 @@
 /* Instructions that change the run config and nothing else; each also says what the history shows for it. */
 #include "base/timestamp.h"
 #include "base/parse.h"
+#include "base/signal_name.h"
 #include "build/build-internal.h"
 
-#include <signal.h>
 #include <string.h>
 
 struct change {
@@ -212,29 +212,12 @@ static bool change_shell(struct change *change, GError **error)
     return true;
 }
 
-static bool is_signal_name(const char *text)
-{
-    guint64 distance;
-
-    if (g_ascii_strncasecmp(text, "SIG", 3) == 0)
-        text += 3;
-    if (g_ascii_strncasecmp(text, "RTMIN", 5) == 0 || g_ascii_strncasecmp(text, "RTMAX", 5) == 0)
-        return !text[5] || (strchr("+-", text[5]) && parse_uint(text + 6, 15, &distance));
-    for (int number = 1; number < 32; number++) {
-        const char *name = sigabbrev_np(number);
-
-        if (name && g_ascii_strcasecmp(name, text) == 0)
-            return true;
-    }
-    return g_ascii_strcasecmp(text, "CLD") == 0 || g_ascii_strcasecmp(text, "IOT") == 0;
-}
-
 static bool change_stopsignal(struct change *change, GError **error)
 {
     const char *text = change->step->args[0];
-    guint64 number;
+    int number;
 
-    if (!(parse_uint(text, G_MAXINT32, &number) && number > 0) && !is_signal_name(text))
+    if (!signal_name_parse(text, &number))
         return error_set(error, TARE_ERROR_INVALID, "Invalid signal: %s", text);
     json_object_set_new(change->metadata->config, "StopSignal", json_string_lossy(text));
     g_string_append_printf(change->comment, " %s", text);

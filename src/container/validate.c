@@ -3,8 +3,8 @@
 #include "container/container-internal.h"
 
 #include "base/parse.h"
+#include "base/signal_name.h"
 
-#include <signal.h>
 #include <string.h>
 #include <sys/capability.h>
 #include <unistd.h>
@@ -12,44 +12,9 @@
 #define MEMORY_MIN (6ll << 20)
 #define INVALID(...) error_set(error, TARE_ERROR_INVALID, __VA_ARGS__)
 
-/* "KILL", "SIGKILL", "kill", "9", "RTMIN+3"; 0 is none. */
 bool signal_parse(const char *text, int *ret, GError **error)
 {
-    static const struct {
-        const char *name;
-        int number;
-    } signals[] = {
-        { "ABRT", SIGABRT },     { "ALRM", SIGALRM },   { "BUS", SIGBUS },   { "CHLD", SIGCHLD }, { "CLD", SIGCHLD },
-        { "CONT", SIGCONT },     { "FPE", SIGFPE },     { "HUP", SIGHUP },   { "ILL", SIGILL },   { "INT", SIGINT },
-        { "IO", SIGIO },         { "IOT", SIGIOT },     { "KILL", SIGKILL }, { "PIPE", SIGPIPE }, { "POLL", SIGPOLL },
-        { "PROF", SIGPROF },     { "PWR", SIGPWR },     { "QUIT", SIGQUIT }, { "SEGV", SIGSEGV }, { "STKFLT", 16 },
-        { "STOP", SIGSTOP },     { "SYS", SIGSYS },     { "TERM", SIGTERM }, { "TRAP", SIGTRAP }, { "TSTP", SIGTSTP },
-        { "TTIN", SIGTTIN },     { "TTOU", SIGTTOU },   { "URG", SIGURG },   { "USR1", SIGUSR1 }, { "USR2", SIGUSR2 },
-        { "VTALRM", SIGVTALRM }, { "WINCH", SIGWINCH }, { "XCPU", SIGXCPU }, { "XFSZ", SIGXFSZ }, { "RTMIN", 34 },
-        { "RTMAX", 64 },
-    };
-    guint64 number;
-    if (parse_uint(text, G_MAXINT, &number)) {
-        if (number == 0)
-            return INVALID("Invalid signal: %s", text);
-        *ret = number;
-        return true;
-    }
-    const char *name = g_ascii_strncasecmp(text, "SIG", 3) ? text : text + 3;
-    for (size_t i = 0; i < G_N_ELEMENTS(signals); i++)
-        if (!g_ascii_strcasecmp(name, signals[i].name)) {
-            *ret = signals[i].number;
-            return true;
-        }
-    if (!g_ascii_strncasecmp(name, "RTMIN+", 6) && parse_uint(name + 6, 15, &number) && number > 0) {
-        *ret = 34 + number;
-        return true;
-    }
-    if (!g_ascii_strncasecmp(name, "RTMAX-", 6) && parse_uint(name + 6, 14, &number) && number > 0) {
-        *ret = 64 - number;
-        return true;
-    }
-    return INVALID("Invalid signal: %s", text);
+    return signal_name_parse(text, ret) || INVALID("Invalid signal: %s", text);
 }
 
 static bool validate_health(const json_t *health, GError **error)

@@ -3,7 +3,7 @@
 
 #include "base/fd.h"
 #include "base/file.h"
-#include "base/parse.h"
+#include "base/signal_name.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -123,28 +123,13 @@ static int verb_state(struct command *command, GError **error)
     return 0;
 }
 
-static bool parse_signal(const char *text, int *ret)
-{
-    guint64 number;
-    if (parse_uint(text, NSIG - 1, &number) && number > 0)
-        return *ret = (int)number, true;
-    g_autofree char *upper = g_ascii_strup(text, -1);
-    const char *name = g_str_has_prefix(upper, "SIG") ? upper + 3 : upper;
-    for (int i = 1; i < NSIG; i++) {
-        const char *each = sigabbrev_np(i);
-        if (each && strcmp(each, name) == 0)
-            return *ret = i, true;
-    }
-    return false;
-}
-
 static int verb_kill(struct command *command, GError **error)
 {
     struct runtime_container *container = NULL;
     struct runtime_plan *plan = NULL;
     const char *status;
     int signal = SIGTERM;
-    if (command->argc > 1 && !parse_signal(command->argv[1], &signal)) {
+    if (command->argc > 1 && (!signal_name_parse(command->argv[1], &signal) || signal >= NSIG)) {
         error_set(error, TARE_ERROR_INVALID, "unknown signal \"%s\"", command->argv[1]);
         return -1;
     }

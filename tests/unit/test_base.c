@@ -5,6 +5,7 @@
 #include "base/identifier.h"
 #include "base/parse.h"
 #include "base/root_path.h"
+#include "base/signal_name.h"
 #include "base/size.h"
 #include "base/timestamp.h"
 
@@ -217,6 +218,23 @@ static void frames_carry_values_and_fds(void **state)
     close(pair[1]);
 }
 
+static void signals_by_name(void **state)
+{
+    static const struct {
+        const char *text;
+        int number; /* 0: refused */
+    } cases[] = { { "KILL", 9 },     { "SIGKILL", 9 },   { "sigkill", 9 },   { "9", 9 },         { "CLD", 17 },
+                  { "RTMIN", 34 },   { "RTMIN+15", 49 }, { "RTMAX-14", 50 }, { "SIGRTMAX", 64 }, { "77", 77 },
+                  { "0", 0 },        { "", 0 },          { "SIG", 0 },       { "-1", 0 },        { " 9", 0 },
+                  { "RTMIN+16", 0 }, { "RTMIN+0", 0 },   { "RTMAX-15", 0 },  { "KILLX", 0 },     { "99999999999", 0 } };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        int number = 0;
+        bool ok = signal_name_parse(cases[i].text, &number);
+        if (ok != (cases[i].number > 0) || (ok && number != cases[i].number))
+            fail_msg("%s: %d", cases[i].text, number);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +242,7 @@ int main(void)
         cmocka_unit_test(sizes_and_durations),
         cmocka_unit_test(sizes_read_as_docker_prints_them),
         cmocka_unit_test(timestamps),
+        cmocka_unit_test(signals_by_name),
         cmocka_unit_test(digests),
         cmocka_unit_test(names),
         cmocka_unit_test(paths_stay_inside_by_openat2),

@@ -201,6 +201,10 @@ $ docker exec webserver sh -c "echo '<h1>Hello, Docker!</h1>' > /usr/share/nginx
 $ docker exec webserver wget -q -O - http://127.0.0.1/
 <h1>Hello, Docker!</h1>
 $ docker diff webserver
+C /usr
+C /usr/share
+C /usr/share/nginx
+C /usr/share/nginx/html
 C /usr/share/nginx/html/index.html
 $ docker commit \
     --author "Tao Wang <twang2218@gmail.com>" \

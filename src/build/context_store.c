@@ -405,7 +405,7 @@ bool builder_upload_context(struct builder *builder, const char *id, struct byte
         return false;
     upload->needs_layer |= !id;
     if (!add_layers(builder, upload, body, upload->holder, cancel, error) ||
-        (upload->key && upload->needs_layer &&
+        (upload->files && upload->needs_layer &&
          !context_store_save(builder, upload->key, (const char *const *)upload->layers, upload->files, false, error))) {
         drop_upload(builder, upload);
         return false;

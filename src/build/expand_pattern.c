@@ -120,7 +120,7 @@ static const char *match_at(struct pattern *pattern, const char *start, enum ext
     guint last = pattern->segments->len - 1;
     const char *at = match_first(pattern, start), *best = NULL;
 
-    if (!at)
+    if (!at || !start)
         return NULL;
     if (last == 0) {
         best = match_segment(pattern, 0, at);

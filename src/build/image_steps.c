@@ -58,14 +58,13 @@ bool build_find_image_for(struct build *build, const char *name, const char *pla
             *ret = image;
             return true;
         }
-        if (!builder->pull && error_is(local, TARE_ERROR_NOT_FOUND))
-            return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
-                             "pulling images is not supported yet by this engine: import or build %s instead", name);
         if (!error_is(local, TARE_ERROR_NOT_FOUND)) {
             g_propagate_error(error, g_steal_pointer(&local));
             return false;
         }
     }
+    if (!builder->pull)
+        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "this engine pulls no images: import or build %s instead", name);
     return builder->pull(builder->pull_user, name, platform, build->request, build->stream.output, build->cancel, error) &&
            image_store_get(builder->images, name, ret, error);
 }

@@ -1,5 +1,5 @@
-/* Contexts, registries and the engine itself: the commands with their options. The texts are the contract with scripts and people:
- * those of docker 28.2. */
+/* Contexts, registries and the engine itself: the commands with their options. The texts are the contract with scripts and
+ * people: those of docker 28.2. */
 #include "cli/cli-internal.h"
 
 /* clang-format off */

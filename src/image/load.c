@@ -104,7 +104,7 @@ static bool is_platform(const json_t *entry, const char *wanted)
     const json_t *platform = json_get_object(entry, "platform");
     g_auto(GStrv) parts = g_strsplit(wanted, "/", 3);
     const char *const keys[] = { "os", "architecture", "variant" };
-    for (guint i = 0; parts[i]; i++)
+    for (guint i = 0; i < G_N_ELEMENTS(keys) && parts[i]; i++)
         if (strcmp(json_get_string(platform, keys[i], ""), parts[i]) != 0)
             return false;
     return true;

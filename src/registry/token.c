@@ -18,7 +18,8 @@ static char *basic_header(const struct registry_auth *auth)
 /* Mirrors and other hosts never see what was given for the registry. */
 static const struct registry_auth *credentials(const struct registry_session *session, const struct endpoint *endpoint)
 {
-    return endpoint->is_mirror ? NULL : &session->auth;
+    static const struct registry_auth none;
+    return endpoint->is_mirror ? &none : &session->auth;
 }
 
 /* ---- scopes ---- */

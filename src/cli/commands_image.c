@@ -235,6 +235,7 @@ const struct cli_command cli_image_commands[] = {
     { .spellings = "image verify",
       .arguments = "[IMAGE...]",
       .summary = "Recompute the digests of all layers of images (all images by default), and make their indexes again",
+      .hidden = true, /* as push-to */
       .max = CLI_ANY,
       .run = cmd_image_verify },
     { 0 }

@@ -162,7 +162,6 @@ run --storage-opt x busybox
 run --expose 99999 busybox
 run --security-opt nonsense:x busybox
 run --volume a:b:c:d busybox
-run --detach-keys ctrl-! busybox true
 run --entrypoint nothing-there --rm busybox
 run --rm busybox nothing-there
 run --rm busybox /etc/passwd

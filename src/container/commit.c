@@ -91,7 +91,11 @@ static char *command_text(const json_t *config)
     return g_strjoinv(" ", (char **)words->pdata);
 }
 
-static json_t *history_entry(struct container *container, const struct container_commit_options *options, const char *created)
+/* A tar without entries. Who changes nothing adds no layer, only a line of history. */
+#define EMPTY_TAR_DIFF_ID "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+
+static json_t *history_entry(struct container *container, const struct container_commit_options *options, const char *created,
+                             bool is_empty)
 {
     g_autofree char *command = options->created_by ? g_strdup(options->created_by) : command_text(container->config);
     json_t *entry = json_pack("{s:s, s:o}", "created", created, "created_by", json_string_lossy(command));
@@ -99,6 +103,8 @@ static json_t *history_entry(struct container *container, const struct container
         json_object_set_new(entry, "author", json_string_lossy(options->author));
     if (options->comment && *options->comment)
         json_object_set_new(entry, "comment", json_string_lossy(options->comment));
+    if (is_empty)
+        json_object_set_new(entry, "empty_layer", json_true());
     return entry;
 }
 
@@ -112,13 +118,14 @@ static json_t *image_config(struct container *container)
     return config;
 }
 
-static json_t *document(struct container *container, const struct container_commit_options *options, const struct image *base)
+static json_t *document(struct container *container, const struct container_commit_options *options, const struct image *base,
+                        bool is_empty)
 {
     char created[TIMESTAMP_ROOM];
     timestamp_format(options->created_ns ? options->created_ns : timestamp_now(), created);
     json_t *old_history = base ? json_get_array(base->config, "history") : NULL;
     json_t *history = old_history ? json_copy(old_history) : json_array();
-    json_array_append_new(history, history_entry(container, options, created));
+    json_array_append_new(history, history_entry(container, options, created, is_empty));
     json_t *config = options->config ? json_deep_copy(options->config) : image_config(container);
     json_t *result = json_object();
     json_object_set_new(result, "architecture",
@@ -159,12 +166,13 @@ static bool add_image(struct container *container, const struct container_commit
     const char *parent = options->parent ? options->parent : *container->image_id ? container->image_id : NULL;
     if (parent && !image_store_get(images, parent, &base, NULL))
         parent = NULL; /* it has been removed meanwhile: its history is lost, its layers are not */
-    g_autoptr(json_t) config = document(container, options, base);
+    bool is_empty = g_str_equal(layers[n_layers - 1].diff_id, EMPTY_TAR_DIFF_ID);
+    g_autoptr(json_t) config = document(container, options, base, is_empty);
     const char *const references[] = { options->reference, NULL };
     const struct image_new_options image = {
         .config = config,
         .layers = layers,
-        .n_layers = n_layers,
+        .n_layers = is_empty ? n_layers - 1 : n_layers,
         .parent = parent,
         .references = references,
         .intermediate = options->intermediate,

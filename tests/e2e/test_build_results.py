@@ -150,6 +150,22 @@ def test_failed_steps(engine, context):
     assert set(engine.tare("ps", "-aq").stdout.split()) == before
 
 
+def test_who_changes_nothing_adds_no_layer(engine, context):
+    before = len(engine.api("GET", "/images/bb:1/json").json["RootFS"]["Layers"])
+    (context / "Dockerfile").write_text("FROM bb:1\nRUN true\nRUN cat /etc/passwd > /dev/null\n", encoding="utf-8")
+    build(engine, context)
+    assert len(layers(engine)) == before
+    assert [entry["Size"] for entry in engine.api("GET", "/images/result/history").json[:2]] == [0, 0]
+    engine.tare("run", "--name", "idle", "--network", "none", "result", "true")
+    engine.docker("commit", "idle", "committed")
+    engine.tare("rm", "idle")
+    assert len(engine.api("GET", "/images/committed/json").json["RootFS"]["Layers"]) == before
+    assert engine.tare("save", "-o", str(context / "saved.tar"), "committed").returncode == 0
+    engine.docker("image", "rm", "committed")
+    assert engine.tare("load", "-i", str(context / "saved.tar")).stdout == "Loaded image: committed:latest\n"
+    engine.docker("image", "rm", "committed")
+
+
 def test_from_scratch(engine, context):
     shutil.copy(shutil.which("busybox"), context / "busybox")
     (context / "Dockerfile").write_text("FROM scratch\nCOPY busybox /bin/\nCMD [\"/bin/busybox\", \"ls\", \"/bin\"]\n", encoding="utf-8")

@@ -123,13 +123,13 @@ def test_others_pull_it(engine, other, registry, built):
         # What dockerd pushes in its turn is the same manifest: its text is ours.
         reference.docker("tag", name, f"{registry.host}/again:1")
         assert digest_line(reference.docker("push", f"{registry.host}/again:1").stdout.decode())[0] == digest
-    podman = ["podman", "--root", f"{engine.directory}/podman", "--runroot", f"{engine.directory}/podman-run", "--storage-driver", "vfs"]
+    podman = ["podman", "--root", f"{engine.directory}/podman", "--runroot", f"{engine.directory}/pr", "--storage-driver", "vfs"]
     subprocess.run([*podman, "pull", "-q", "--tls-verify=false", name], check=True, capture_output=True, timeout=120)
     shown = json.loads(subprocess.run([*podman, "image", "inspect", name], check=True, capture_output=True, timeout=60).stdout)[0]
     assert "sha256:" + shown["Id"] == built and shown["Digest"] == digest and shown["RootFS"]["Layers"] == layers
     subprocess.run([*podman, "rmi", "-a", "-f"], check=True, capture_output=True, timeout=60)
     subprocess.run(["podman", "unshare", "true"], check=False, capture_output=True, timeout=60)
-    for leftover in ("podman", "podman-run", "copy"):
+    for leftover in ("podman", "pr", "copy"):
         shutil.rmtree(f"{engine.directory}/{leftover}", ignore_errors=True)
 
 

@@ -32,7 +32,7 @@ static gsize character_length(const char *at)
 {
     gunichar c = g_utf8_get_char_validated(at, -1);
 
-    return c == (gunichar)-1 || c == (gunichar)-2 ? 1 : (gsize)(g_utf8_next_char(at) - at);
+    return c == (gunichar)-1 || c == (gunichar)-2 ? 1 : (gsize)g_unichar_to_utf8(c, NULL);
 }
 
 static struct segment *add_segment(struct pattern *pattern)
@@ -120,9 +120,9 @@ static const char *match_at(struct pattern *pattern, const char *start, enum ext
     guint last = pattern->segments->len - 1;
     const char *at = match_first(pattern, start), *best = NULL;
 
-    if (!at || !start)
+    if (!at)
         return NULL;
-    if (last == 0) {
+    if (pattern->segments->len <= 1) {
         best = match_segment(pattern, 0, at);
         return extent != WHOLE || best == pattern->end ? best : NULL;
     }

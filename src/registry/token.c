@@ -118,7 +118,7 @@ static void make_get(struct registry_session *session, const struct endpoint *en
     const struct challenge *challenge = &endpoint->challenge;
     const struct registry_auth *auth = credentials(session, endpoint);
     g_autoptr(GString) query = g_string_new(NULL);
-    if (auth && auth->username)
+    if (auth->username)
         add_parameter(query, "account", auth->username);
     for (guint i = 0; i < scopes->len; i++)
         add_parameter(query, "scope", scopes->pdata[i]);
@@ -129,7 +129,7 @@ static void make_get(struct registry_session *session, const struct endpoint *en
         add_parameter(query, "offline_token", "true");
     }
     g_string_append_printf(request->url, "%s%s", strchr(request->url->str, '?') ? "&" : "?", query->str);
-    if (auth && auth->username) {
+    if (auth->username) {
         g_autofree char *header = basic_header(auth);
         request->headers = curl_slist_append(request->headers, header);
     }
@@ -185,7 +185,7 @@ static bool ask(struct registry_session *session, struct endpoint *endpoint, con
 static bool fetch_token(struct registry_session *session, struct endpoint *endpoint, struct cancel *cancel, GError **error)
 {
     const struct registry_auth *auth = credentials(session, endpoint);
-    bool with_identity = auth && auth->identity_token, with_credentials = with_identity || (auth && auth->username);
+    bool with_identity = auth->identity_token != NULL, with_credentials = with_identity || auth->username;
     g_autoptr(GPtrArray) scopes = wanted_scopes(session, &endpoint->challenge);
     if (!check_realm(endpoint, endpoint->challenge.realm, with_credentials, error))
         return false;
@@ -207,9 +207,9 @@ static bool header_locked(struct registry_session *session, struct endpoint *end
 {
     const struct registry_auth *auth = credentials(session, endpoint);
     *ret = NULL;
-    if (auth && auth->registry_token) {
+    if (auth->registry_token) {
         *ret = g_strconcat("Authorization: Bearer ", auth->registry_token, NULL);
-    } else if (endpoint->challenge.scheme == AUTH_BASIC && auth && auth->username) {
+    } else if (endpoint->challenge.scheme == AUTH_BASIC && auth->username) {
         *ret = basic_header(auth);
     } else if (endpoint->challenge.scheme == AUTH_BEARER) {
         if ((!endpoint->token || endpoint->token_until < g_get_monotonic_time()) &&
@@ -235,7 +235,7 @@ bool token_challenged(struct registry_session *session, struct endpoint *endpoin
     challenge_parse(header ? header : "", &challenge);
     const struct registry_auth *auth = credentials(session, endpoint);
     bool ok = true;
-    if (challenge.scheme == AUTH_BASIC && !(auth && auth->username))
+    if (challenge.scheme == AUTH_BASIC && !(auth->username))
         ok = error_set(error, TARE_ERROR_UNAUTHORIZED, "no basic auth credentials");
     else if (challenge.scheme == AUTH_NONE)
         ok = error_set(error, TARE_ERROR_UNAUTHORIZED, "authentication required");

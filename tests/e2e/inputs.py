@@ -1,5 +1,6 @@
 """Real input for the tests: made once, kept under build/inputs, the same for both builds."""
 
+import fcntl
 import os
 import pathlib
 import shutil
@@ -24,13 +25,15 @@ def debian_mirror():
 
 
 def publish(make, name):
-    """build/inputs/name, made by make(path) when it is missing; never half."""
+    """build/inputs/name, made by make(path) when it is missing; never half, and once where both builds' tests ask at the same time."""
     INPUTS.mkdir(parents=True, exist_ok=True)
     path = INPUTS / name
     if not path.exists():
-        part = INPUTS / f".{name}.{os.getpid()}"
-        make(part)
-        os.rename(part, path)
+        with open(INPUTS / ".lock", "w", encoding="utf-8") as lock, tempfile.TemporaryDirectory(dir=INPUTS) as part:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                make(pathlib.Path(part) / name)
+                os.rename(pathlib.Path(part) / name, path)
     return path
 
 

@@ -9,10 +9,14 @@ import socket
 import stat
 import subprocess
 import time
+import uuid
 
 import pytest
 
 from conftest import TOP, program_directory
+
+UNIQUE = uuid.uuid4().hex[:8]  # the cgroups are the machine's, also where the processes are not
+GROUP = "tare-e2e-oci-" + UNIQUE
 
 APPLETS = ["sh", "cat", "echo", "env", "id", "kill", "ls", "pwd", "sleep", "stty", "tty", "true"]
 
@@ -33,7 +37,7 @@ class Runtime:
         with open(os.path.join(TOP, "tests", "unit", "data", "runtime", "docker.json"), encoding="utf-8") as file:
             self.spec = json.load(file)
         self.spec["root"]["path"] = "rootfs"
-        self.spec["linux"]["cgroupsPath"] = "/tare-e2e-oci/" + name
+        self.spec["linux"]["cgroupsPath"] = f"/{GROUP}/" + name
 
     def write(self, *args, **process):
         self.spec["process"]["args"] = list(args)
@@ -77,13 +81,13 @@ class Runtime:
 
 @pytest.fixture
 def runtime(tmp_path):
-    name = f"c{os.getpid()}"
+    name = "c" + UNIQUE
     made = Runtime(str(tmp_path), name)
     yield made
     made("delete", "-f", name)
     assert os.listdir(made.root) == []
     for controller in os.listdir("/sys/fs/cgroup"):
-        group = os.path.join("/sys/fs/cgroup", controller, "tare-e2e-oci")
+        group = os.path.join("/sys/fs/cgroup", controller, GROUP)
         if os.path.isdir(group):
             os.rmdir(group)
 

@@ -87,18 +87,29 @@ bool store_no_such_image(const char *text, GError **error)
     return error_set(error, TARE_ERROR_NOT_FOUND, "No such image: %s", familiar);
 }
 
+/* Takes the reference. */
+static bool find_name(struct image_store *store, struct reference *reference, char **ret_id, GError **error)
+{
+    reference_default_tag(reference);
+    g_autofree char *name = reference_familiar_name(reference);
+    bool ok = database_get_string(store->database, ret_id, error, "SELECT image FROM image_name WHERE name = ? AND value = ?",
+                                  "ss", name, reference->digest ? reference->digest : reference->tag);
+    reference_clear(reference);
+    return ok;
+}
+
+bool image_store_named(struct image_store *store, const char *text, char **ret_id, GError **error)
+{
+    struct reference reference;
+    return reference_parse(text, &reference, error) && find_name(store, &reference, ret_id, error);
+}
+
+/* What is no reference names nothing. */
 static bool by_name(struct image_store *store, const char *text, char **ret_id, GError **error)
 {
     struct reference reference;
     *ret_id = NULL;
-    if (!reference_parse(text, &reference, NULL))
-        return true;
-    reference_default_tag(&reference);
-    g_autofree char *name = reference_familiar_name(&reference);
-    bool ok = database_get_string(store->database, ret_id, error, "SELECT image FROM image_name WHERE name = ? AND value = ?",
-                                  "ss", name, reference.digest ? reference.digest : reference.tag);
-    reference_clear(&reference);
-    return ok;
+    return !reference_parse(text, &reference, NULL) || find_name(store, &reference, ret_id, error);
 }
 
 /* A unique prefix; two that share it are no match, as Docker has it. */

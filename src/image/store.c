@@ -401,16 +401,3 @@ bool image_store_put_names(struct image_store *store, const char *image_id, cons
     g_mutex_unlock(&store->lock);
     return ok;
 }
-
-bool image_store_named(struct image_store *store, const char *text, char **ret_id, GError **error)
-{
-    struct reference reference;
-    if (!reference_parse(text, &reference, error))
-        return false;
-    reference_default_tag(&reference);
-    g_autofree char *name = reference_familiar_name(&reference);
-    bool ok = database_get_string(store->database, ret_id, error, "SELECT image FROM image_name WHERE name = ? AND value = ?",
-                                  "ss", name, reference.digest ? reference.digest : reference.tag);
-    reference_clear(&reference);
-    return ok;
-}

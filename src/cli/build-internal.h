@@ -68,7 +68,11 @@ void context_scan_put(struct context_scan *scan, const char *path, const char *t
 GString *context_scan_listing(const struct context_scan *scan);
 /* For a context above 1 GB: its largest entries; else NULL. g_free. */
 char *context_scan_warning(const struct context_scan *scan);
-GPtrArray *context_list_names(int dirfd, const char *path, GError **error);
+/* Called for each name in a directory, sorted; goes into directories with context_descend. */
+typedef bool context_visit_func(void *user, int dirfd, const char *name, const char *path, guint depth, GError **error);
+bool context_walk(int dirfd, const char *path, guint depth, context_visit_func *visit, void *user, GError **error);
+bool context_descend(int dirfd, const char *name, const char *path, guint depth, context_visit_func *visit, void *user,
+                     GError **error);
 char *context_read_link(int dirfd, const char *name);
 
 /* ---- build_context.c ---- */

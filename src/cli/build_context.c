@@ -12,7 +12,6 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define DEPTH_MAX 1024
 #define COPY_SIZE (256 * 1024)
 
 struct walk {
@@ -61,8 +60,6 @@ static bool send_file(struct walk *walk, int dirfd, const char *name, const char
     }
     return pack_header(walk->pack, entry, error) && send_content(walk, fd, entry->size, path, error);
 }
-
-static bool walk_directory(struct walk *walk, int dirfd, const char *path, guint depth, GError **error);
 
 /* The name of an earlier link to the same file, or NULL after remembering this one. */
 static const char *earlier_link(struct walk *walk, const struct stat *status, const char *path)
@@ -120,34 +117,15 @@ static bool send_entry(struct walk *walk, int dirfd, const char *name, const cha
     }
 }
 
-static bool visit(struct walk *walk, int dirfd, const char *name, const char *path, guint depth, GError **error)
+static bool pack_tree(void *user, int dirfd, const char *name, const char *path, guint depth, GError **error)
 {
+    struct walk *walk = user;
     struct stat status;
     if (fstatat(dirfd, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT || error_set(error, TARE_ERROR_INVALID, "error checking context: can't stat '%s'", path);
     if (!send_entry(walk, dirfd, name, path, &status, error))
         return false;
-    if (!S_ISDIR(status.st_mode))
-        return true;
-    g_autofd int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return error_set(error, TARE_ERROR_INVALID, "error checking context: can't stat '%s'", path);
-    return walk_directory(walk, fd, path, depth + 1, error);
-}
-
-static bool walk_directory(struct walk *walk, int dirfd, const char *path, guint depth, GError **error)
-{
-    if (depth > DEPTH_MAX)
-        return error_set(error, TARE_ERROR_TOO_LARGE, "context is deeper than %d directories", DEPTH_MAX);
-    g_autoptr(GPtrArray) names = context_list_names(dirfd, path, error);
-    if (!names)
-        return false;
-    for (guint i = 0; i < names->len; i++) {
-        g_autofree char *child = *path ? g_strconcat(path, "/", names->pdata[i], NULL) : g_strdup(names->pdata[i]);
-        if (!visit(walk, dirfd, names->pdata[i], child, depth, error))
-            return false;
-    }
-    return true;
+    return !S_ISDIR(status.st_mode) || context_descend(dirfd, name, path, depth, pack_tree, walk, error);
 }
 
 static bool pack_scanned(struct walk *walk, const struct context_scan *scan, guint index, GError **error)
@@ -203,6 +181,6 @@ bool context_pack_entry(struct pack *pack, const char *parent, const char *name,
     g_autoptr(GHashTable) inodes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_autofree char *buffer = g_malloc(COPY_SIZE);
     struct walk walk = { .pack = pack, .inodes = inodes, .buffer = buffer, .keep_owners = true, .parent_fd = -1 };
-    bool ok = name ? visit(&walk, dirfd, name, as, 0, error) : walk_directory(&walk, dirfd, "", 0, error);
+    bool ok = name ? pack_tree(&walk, dirfd, name, as, 0, error) : context_walk(dirfd, "", 0, pack_tree, &walk, error);
     return ok && pack_end(pack, error);
 }

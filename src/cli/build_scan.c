@@ -36,7 +36,7 @@ static gint by_name(gconstpointer a, gconstpointer b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-GPtrArray *context_list_names(int dirfd, const char *path, GError **error)
+static GPtrArray *list_names(int dirfd, const char *path, GError **error)
 {
     int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
@@ -79,10 +79,36 @@ static guint64 bytes_in_tar(const struct scan_entry *entry)
            (name > 255 || (entry->link && strlen(entry->link) > 100) ? 2 * BLOCK : 0);
 }
 
-static bool scan_directory(struct scanner *scanner, int dirfd, const char *path, guint depth, GError **error);
-
-static bool visit(struct scanner *scanner, int dirfd, const char *name, const char *path, guint depth, GError **error)
+bool context_walk(int dirfd, const char *path, guint depth, context_visit_func *visit, void *user, GError **error)
 {
+    if (depth > DEPTH_MAX)
+        return error_set(error, TARE_ERROR_TOO_LARGE, "context is deeper than %d directories", DEPTH_MAX);
+    g_autoptr(GPtrArray) names = list_names(dirfd, path, error);
+
+    if (!names)
+        return false;
+    for (guint i = 0; i < names->len; i++) {
+        g_autofree char *child = *path ? g_strconcat(path, "/", names->pdata[i], NULL) : g_strdup(names->pdata[i]);
+
+        if (!visit(user, dirfd, names->pdata[i], child, depth, error))
+            return false;
+    }
+    return true;
+}
+
+bool context_descend(int dirfd, const char *name, const char *path, guint depth, context_visit_func *visit, void *user,
+                     GError **error)
+{
+    g_autofd int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0)
+        return error_set(error, TARE_ERROR_INVALID, "error checking context: can't stat '%s'", path);
+    return context_walk(fd, path, depth + 1, visit, user, error);
+}
+
+static bool look_at(void *user, int dirfd, const char *name, const char *path, guint depth, GError **error)
+{
+    struct scanner *scanner = user;
     struct scan_entry entry = { 0 };
 
     if (fstatat(dirfd, name, &entry.stat, AT_SYMLINK_NOFOLLOW) < 0)
@@ -100,30 +126,7 @@ static bool visit(struct scanner *scanner, int dirfd, const char *name, const ch
         scanner->scan->bytes += bytes_in_tar(&entry);
         g_array_append_val(scanner->scan->entries, entry);
     }
-    if (!is_directory)
-        return true;
-    g_autofd int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-    if (fd < 0)
-        return error_set(error, TARE_ERROR_INVALID, "error checking context: can't stat '%s'", path);
-    return scan_directory(scanner, fd, path, depth + 1, error);
-}
-
-static bool scan_directory(struct scanner *scanner, int dirfd, const char *path, guint depth, GError **error)
-{
-    if (depth > DEPTH_MAX)
-        return error_set(error, TARE_ERROR_TOO_LARGE, "context is deeper than %d directories", DEPTH_MAX);
-    g_autoptr(GPtrArray) names = context_list_names(dirfd, path, error);
-
-    if (!names)
-        return false;
-    for (guint i = 0; i < names->len; i++) {
-        g_autofree char *child = *path ? g_strconcat(path, "/", names->pdata[i], NULL) : g_strdup(names->pdata[i]);
-
-        if (!visit(scanner, dirfd, names->pdata[i], child, depth, error))
-            return false;
-    }
-    return true;
+    return !is_directory || context_descend(dirfd, name, path, depth, look_at, scanner, error);
 }
 
 /* A "/" sorts before all else: the order in which a directory is walked. */
@@ -175,7 +178,7 @@ struct context_scan *context_scan_new(const char *directory, const struct ignore
         context_scan_free(scan);
         return NULL;
     }
-    if (!scan_directory(&scanner, scan->fd, "", 0, error)) {
+    if (!context_walk(scan->fd, "", 0, look_at, &scanner, error)) {
         context_scan_free(scan);
         return NULL;
     }

@@ -167,7 +167,7 @@ static void add_engine(json_t *info, struct engine *engine, unsigned version)
     json_object_set_new(info, "HttpsProxy", json_string(""));
     json_object_set_new(info, "NoProxy", json_string(""));
     json_object_set_new(info, "Labels", list_or_empty(options->labels));
-    json_object_set_new(info, "ExperimentalBuild", json_false());
+    json_object_set_new(info, "ExperimentalBuild", json_boolean(options->experimental));
     json_object_set_new(info, "ServerVersion", json_string(TARE_VERSION));
     const char *runtime = options->default_runtime ? options->default_runtime : "tare";
     json_object_set_new(info, "Runtimes",

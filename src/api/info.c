@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/proxy.h"
 #include "base/timestamp.h"
 
 #include <dirent.h>
@@ -148,6 +149,18 @@ static json_t *list_or_empty(char **list)
     return list ? json_from_strv((const char *const *)list) : json_array();
 }
 
+/* Flags and file are in the environment since the engine's start. */
+static void add_proxies(json_t *info)
+{
+    struct proxy_settings settings;
+    proxy_settings_from_environment(&settings);
+    g_autofree char *http = proxy_masked(settings.http ? settings.http : ""),
+                    *https = proxy_masked(settings.https ? settings.https : "");
+    json_object_set_new(info, "HttpProxy", json_string_lossy(http));
+    json_object_set_new(info, "HttpsProxy", json_string_lossy(https));
+    json_object_set_new(info, "NoProxy", json_string_lossy(settings.except ? settings.except : ""));
+}
+
 static void add_engine(json_t *info, struct engine *engine, unsigned version)
 {
     const struct engine_options *options = engine->options;
@@ -163,9 +176,7 @@ static void add_engine(json_t *info, struct engine *engine, unsigned version)
     json_object_set_new(info, "NEventsListener", json_integer(event_bus_listeners(engine->events)));
     json_object_set_new(info, "GenericResources", json_null());
     json_object_set_new(info, "DockerRootDir", json_string_lossy(options->data_root));
-    json_object_set_new(info, "HttpProxy", json_string(""));
-    json_object_set_new(info, "HttpsProxy", json_string(""));
-    json_object_set_new(info, "NoProxy", json_string(""));
+    add_proxies(info);
     json_object_set_new(info, "Labels", list_or_empty(options->labels));
     json_object_set_new(info, "ExperimentalBuild", json_boolean(options->experimental));
     json_object_set_new(info, "ServerVersion", json_string(TARE_VERSION));

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/proxy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -147,6 +148,8 @@ static bool start(struct engine_options *options, int argc, char **argv, gint64 
         return error_set(error, TARE_ERROR_FORBIDDEN, "tared needs to be started with root privileges");
     umask(0077);
     raise_file_limit();
+    /* For registries, contexts of builds and git alike. */
+    proxy_export(&(struct proxy_settings){ options->http_proxy, options->https_proxy, options->no_proxy });
     return run(options, stop_signals(), begun, error);
 }
 

@@ -2,6 +2,8 @@
  * paused while that is full. */
 #include "engine/download.h"
 
+#include "base/proxy.h"
+
 #include <curl/curl.h>
 #include <string.h>
 
@@ -112,6 +114,8 @@ static void set_options(struct download *download)
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)STALL_S);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "tare/" TARE_VERSION);
+    if (!proxy_for_url(download->url)) /* else curl's own look at the environment, which also sees where redirects go */
+        curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, download);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, download->problem);

@@ -35,6 +35,7 @@ struct engine_options {
     guint64 max_concurrent_downloads, max_concurrent_uploads, max_download_attempts, registry_timeout,
         ingest_timeout; /* 0: the default */
     char *storage_backend, *max_layer_size;
+    char *http_proxy, *https_proxy, *no_proxy;
     guint64 given; /* bit i: table entry i was on the command line */
     bool tls_off;  /* --tls=false or --tlsverify=false was said: TCP without TLS is wanted */
 };

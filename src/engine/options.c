@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/proxy.h"
 
 #include <fcntl.h>
 #include <stddef.h>
@@ -28,9 +29,12 @@ struct option {
     size_t offset;
     const char *type; /* as --help names the value */
     const char *help;
+    const char *section; /* the object that the key is in; NULL: the file's own */
 };
 
 #define FIELD(name) offsetof(struct engine_options, name)
+
+#define PROXIES "proxies"
 
 static const struct option table[] = {
     { "bip", 0, "bip", KIND_TEXT, FIELD(bip), "string", "Network bridge address and prefix (\"172.17.0.1/16\")" },
@@ -57,6 +61,10 @@ static const struct option table[] = {
     { "help", 0, NULL, KIND_BOOL, FIELD(help), NULL, "Print usage" },
     { "host", 'H', "hosts", KIND_LIST, FIELD(hosts), "list", "Sockets to listen on: unix://PATH, tcp://ADDRESS:PORT, fd://" },
     { "ingest-path", 0, "ingest-path", KIND_TEXT, FIELD(ingest_path), "string", "Path of the tare-ingest program" },
+    { "http-proxy", 0, "http-proxy", KIND_TEXT, FIELD(http_proxy), "string", "HTTP proxy URL to use for outgoing traffic",
+      PROXIES },
+    { "https-proxy", 0, "https-proxy", KIND_TEXT, FIELD(https_proxy), "string", "HTTPS proxy URL to use for outgoing traffic",
+      PROXIES },
     { "init-path", 0, "init-path", KIND_TEXT, FIELD(init_path), "string", "Path of the tare-init program" },
     { "ingest-timeout", 0, "ingest-timeout", KIND_NUMBER, FIELD(ingest_timeout), "int",
       "Seconds for which the unpacking of a layer may stand still (default 60)" },
@@ -77,6 +85,8 @@ static const struct option table[] = {
     { "max-layer-size", 0, "max-layer-size", KIND_TEXT, FIELD(max_layer_size), "bytes",
       "Set the max size of one uncompressed layer or build context (default 1TiB)" },
     { "no-openat2", 0, "no-openat2", KIND_BOOL, FIELD(no_openat2), NULL, "Resolve paths inside containers without openat2(2)" },
+    { "no-proxy", 0, "no-proxy", KIND_TEXT, FIELD(no_proxy), "string",
+      "Comma-separated list of hosts or IP addresses for which the proxy is skipped", PROXIES },
     { "pidfile", 'p', "pidfile", KIND_TEXT, FIELD(pidfile), "string", "Path of a file for the process id" },
     { "registry-config-path", 0, "registry-config-path", KIND_LIST, FIELD(registry_config_paths), "list",
       "Directories with HOST/hosts.toml or HOST/*.crt, *.cert and *.key (default those of tare, docker, containers and "
@@ -299,34 +309,60 @@ static bool apply_member(struct engine_options *options, const struct option *op
     return true;
 }
 
-static const struct option *find_key(const char *key)
+static const struct option *find_key(const char *section, const char *key)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
-        if (g_strcmp0(table[i].key, key) == 0)
+        if (g_strcmp0(table[i].key, key) == 0 && g_strcmp0(table[i].section, section) == 0)
             return &table[i];
     return NULL;
+}
+
+static bool is_section(const char *key)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
+        if (g_strcmp0(table[i].section, key) == 0)
+            return true;
+    return false;
+}
+
+struct complaints {
+    GString *unknown, *conflicts;
+};
+
+static void check_key(struct engine_options *options, const char *section, const char *key, const json_t *value,
+                      struct complaints *complaints)
+{
+    const struct option *option = find_key(section, key);
+    /* Containers always outlive the engine here, so what asks for that is satisfied; its contrary would be a lie. */
+    if (!option && !section && strcmp(key, "live-restore") == 0 && json_is_true(value))
+        return;
+    if (!option) {
+        g_string_append_printf(complaints->unknown, "%s%s%s%s", complaints->unknown->len ? ", " : "", section ? section : "",
+                               section ? "." : "", key);
+    } else if (options->given >> (option - table) & 1) {
+        g_autofree char *dumped = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT), *from_flag = value_text(options, option);
+        const char *from_file = json_is_string(value) ? json_string_value(value) : dumped;
+        bool may_be_secret = g_strcmp0(section, PROXIES) == 0;
+        g_autofree char *flag_shown = may_be_secret ? proxy_masked(from_flag) : g_strdup(from_flag),
+                        *file_shown = may_be_secret ? proxy_masked(from_file) : g_strdup(from_file);
+        g_string_append_printf(complaints->conflicts, "%s%s: (from flag: %s, from file: %s)",
+                               complaints->conflicts->len ? ", " : "", key, flag_shown, file_shown);
+    }
 }
 
 /* Unknown keys and those that the command line has too are named all at once, so that a file is repaired in one go. */
 static bool check_keys(struct engine_options *options, const json_t *object, const char *file, GError **error)
 {
     g_autoptr(GString) unknown = g_string_new(NULL), conflicts = g_string_new(NULL);
-    const char *key;
-    json_t *value;
+    struct complaints complaints = { unknown, conflicts };
+    const char *key, *inner_key;
+    json_t *value, *inner;
     json_object_foreach((json_t *)object, key, value)
     {
-        const struct option *option = find_key(key);
-        /* Containers always outlive the engine here, so what asks for that is satisfied; its contrary would be a lie. */
-        if (!option && strcmp(key, "live-restore") == 0 && json_is_true(value))
-            continue;
-        if (!option) {
-            g_string_append_printf(unknown, "%s%s", unknown->len ? ", " : "", key);
-        } else if (options->given >> (option - table) & 1) {
-            g_autofree char *from_flag = value_text(options, option),
-                            *from_file = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-            g_string_append_printf(conflicts, "%s%s: (from flag: %s, from file: %s)", conflicts->len ? ", " : "", key, from_flag,
-                                   json_is_string(value) ? json_string_value(value) : from_file);
-        }
+        if (is_section(key))
+            json_object_foreach(value, inner_key, inner) check_key(options, key, inner_key, inner, &complaints);
+        else
+            check_key(options, NULL, key, value, &complaints);
     }
     if (unknown->len)
         return error_set(
@@ -341,6 +377,20 @@ static bool check_keys(struct engine_options *options, const json_t *object, con
     return true;
 }
 
+static bool apply_object(struct engine_options *options, const char *section, const json_t *object, const char *file,
+                         GError **error)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)object, key, value)
+    {
+        const struct option *option = find_key(section, key);
+        if (option && !apply_member(options, option, value, file, error))
+            return false;
+    }
+    return true;
+}
+
 bool engine_options_apply_json(struct engine_options *options, const char *text, size_t length, const char *file, GError **error)
 {
     g_autoptr(json_t) object = json_parse(text, length, CONFIG_MAX, "invalid JSON", error);
@@ -352,15 +402,11 @@ bool engine_options_apply_json(struct engine_options *options, const char *text,
         return error_set(error, TARE_ERROR_INVALID, "unable to configure the engine with file %s: it is not a JSON object", file);
     if (!check_keys(options, object, file, error))
         return false;
-    const char *key;
-    json_t *value;
-    json_object_foreach(object, key, value)
-    {
-        const struct option *option = find_key(key);
-        if (option && !apply_member(options, option, value, file, error))
-            return false;
-    }
-    return true;
+    const json_t *proxies = json_object_get(object, PROXIES);
+    if (proxies && !json_is_object(proxies))
+        return error_set(error, TARE_ERROR_INVALID,
+                         "unable to configure the engine with file %s: \"" PROXIES "\" must be an object", file);
+    return apply_object(options, NULL, object, file, error) && apply_object(options, PROXIES, proxies, file, error);
 }
 
 static void fill_default(char **value, const char *fallback)
@@ -420,6 +466,9 @@ static bool check_values(struct engine_options *options, GError **error)
     for (char **host = options->insecure_registries; host && *host; host++)
         if (!registry_check_insecure(*host, error))
             return false;
+    if ((options->http_proxy && *options->http_proxy && !proxy_check(options->http_proxy, error)) ||
+        (options->https_proxy && *options->https_proxy && !proxy_check(options->https_proxy, error)))
+        return false;
     if (options->tls_verify)
         options->tls = true;
     if (options->tls && (!options->tls_certificate || !options->tls_key))

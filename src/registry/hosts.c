@@ -1,9 +1,9 @@
 /* Where a registry's name leads to: mirrors, the registry itself, what it is reached by, and the files that say so. */
 #include "registry/registry-internal.h"
 
+#include "base/cidr.h"
 #include "base/file.h"
 
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -47,47 +47,9 @@ void endpoint_free(gpointer data)
 
 /* ---- insecure registries ---- */
 
-/* Both as 16 bytes, IPv4 mapped. */
-static bool parse_address(const char *text, guint8 ret[16])
-{
-    struct in_addr four;
-    static const guint8 mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-    if (inet_pton(AF_INET, text, &four) == 1) {
-        memcpy(ret, mapped, sizeof mapped);
-        memcpy(ret + 12, &four, 4);
-        return true;
-    }
-    return inet_pton(AF_INET6, text, ret) == 1;
-}
-
-static bool parse_cidr(const char *text, guint8 ret_address[16], unsigned *ret_bits)
-{
-    g_auto(GStrv) parts = g_strsplit(text, "/", 2);
-    guint64 bits;
-    if (!parts[0] || !parts[1] || !parse_address(parts[0], ret_address) ||
-        !g_ascii_string_to_unsigned(parts[1], 10, 0, 128, &bits, NULL))
-        return false;
-    bool is_four = strchr(parts[0], ':') == NULL;
-    if (is_four && bits > 32)
-        return false;
-    *ret_bits = (unsigned)bits + (is_four ? 96 : 0);
-    return true;
-}
-
-static bool cidr_has(const char *cidr, const guint8 address[16])
-{
-    guint8 network[16];
-    unsigned bits;
-    if (!parse_cidr(cidr, network, &bits) || memcmp(network, address, bits / 8) != 0)
-        return false;
-    unsigned rest = bits % 8;
-    guint8 mask = (guint8)(0xff << (8 - rest));
-    return rest == 0 || ((network[bits / 8] ^ address[bits / 8]) & mask) == 0;
-}
-
 static bool address_is_insecure(const struct registry *registry, const guint8 address[16])
 {
-    if (cidr_has("127.0.0.0/8", address) || cidr_has("::1/128", address))
+    if (address_is_loopback(address))
         return true;
     for (char **text = registry->insecure; text && *text; text++)
         if (cidr_has(*text, address))
@@ -110,7 +72,7 @@ static bool look_up_insecure(const struct registry *registry, const char *host)
     for (char **text = registry->insecure; text && *text; text++)
         if (g_ascii_strcasecmp(*text, host) == 0 || g_ascii_strcasecmp(*text, name) == 0)
             return true;
-    if (parse_address(name, address))
+    if (address_parse(name, address))
         return address_is_insecure(registry, address);
     struct addrinfo *found = NULL;
     const struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
@@ -120,7 +82,7 @@ static bool look_up_insecure(const struct registry *registry, const char *host)
     for (const struct addrinfo *at = found; at && !insecure; at = at->ai_next) {
         char text[INET6_ADDRSTRLEN];
         if (getnameinfo(at->ai_addr, at->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST) == 0 &&
-            parse_address(text, address))
+            address_parse(text, address))
             insecure = address_is_insecure(registry, address);
     }
     freeaddrinfo(found);
@@ -463,7 +425,7 @@ bool registry_check_insecure(const char *text, GError **error)
     guint8 address[16];
     unsigned bits;
     if (strchr(text, '/') && !strstr(text, "://"))
-        return parse_cidr(text, address, &bits) ||
+        return cidr_parse(text, address, &bits) ||
                error_set(error, TARE_ERROR_INVALID, "insecure registry %s is not valid: invalid CIDR", text);
     if (strstr(text, "://"))
         return error_set(error, TARE_ERROR_INVALID, "insecure registry %s should not contain '://'", text);

@@ -137,6 +137,7 @@ struct registry_session {
 struct registry_session *session_ref(struct registry_session *session);
 struct transport *session_take_transport(struct registry_session *session);
 void session_give_transport(struct registry_session *session, struct transport *transport);
+const char *http_status_name(int status); /* "Not Found"; "" where we know none */
 /* Sleeps; false where cancelled meanwhile. */
 bool session_wait(struct cancel *cancel, gint64 us, GError **error);
 

@@ -452,16 +452,27 @@ bool registry_request(struct registry_session *session, const struct registry_re
 
 /* ---- answers as errors ---- */
 
-static const char *status_name(int status)
+const char *http_status_name(int status)
 {
     static const struct {
         int status;
         const char *name;
-    } names[] = { { 400, "Bad Request" },       { 401, "Unauthorized" },          { 403, "Forbidden" },
-                  { 404, "Not Found" },         { 405, "Method Not Allowed" },    { 406, "Not Acceptable" },
-                  { 409, "Conflict" },          { 413, "Payload Too Large" },     { 416, "Requested Range Not Satisfiable" },
-                  { 429, "Too Many Requests" }, { 500, "Internal Server Error" }, { 501, "Not Implemented" },
-                  { 502, "Bad Gateway" },       { 503, "Service Unavailable" },   { 504, "Gateway Timeout" } };
+    } names[] = { { 400, "Bad Request" },
+                  { 401, "Unauthorized" },
+                  { 403, "Forbidden" },
+                  { 404, "Not Found" },
+                  { 405, "Method Not Allowed" },
+                  { 406, "Not Acceptable" },
+                  { 407, "Proxy Authentication Required" },
+                  { 409, "Conflict" },
+                  { 413, "Payload Too Large" },
+                  { 416, "Requested Range Not Satisfiable" },
+                  { 429, "Too Many Requests" },
+                  { 500, "Internal Server Error" },
+                  { 501, "Not Implemented" },
+                  { 502, "Bad Gateway" },
+                  { 503, "Service Unavailable" },
+                  { 504, "Gateway Timeout" } };
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
         if (names[i].status == status)
             return names[i].name;
@@ -498,5 +509,5 @@ bool registry_response_check(const struct registry_session *session, const struc
         return error_set(error, code, "unauthorized: authentication required: %s/%s: %s", session->domain, session->repository,
                          what);
     return error_set(error, code, "%s/%s: %s: received unexpected HTTP status: %d %s", session->domain, session->repository, what,
-                     response->status, status_name(response->status));
+                     response->status, http_status_name(response->status));
 }

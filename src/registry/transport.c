@@ -2,6 +2,8 @@
  * open in the transport for its next exchange. */
 #include "registry/registry-internal.h"
 
+#include "base/proxy.h"
+
 #include <string.h>
 
 #define DEFAULT_MAX_BODY (4u << 20)
@@ -23,6 +25,7 @@ struct turn {
     gsize max_body;
     bool body_begun, to_sink;
     bool callback_failed, sink_failed;
+    const char *proxy;   /* or NULL */
     GError *error;       /* of a callback of ours */
     guint64 sent, moved; /* moved: bytes in either direction since the window began */
     gint64 window_began;
@@ -167,19 +170,14 @@ static size_t give_body(char *buffer, size_t size, size_t n, void *user)
 
 /* ---- settings ---- */
 
-/* Go's rule, which Docker's users know: the environment's proxies, never for this machine itself. */
-static void set_proxy(CURL *easy, const char *url)
+/* Names are the proxy's to look up, also for SOCKS. */
+static void set_proxy(CURL *easy, const char *proxy)
 {
-    static const char *const names[2][3] = { { "http_proxy", "HTTP_PROXY", NULL }, { "https_proxy", "HTTPS_PROXY", NULL } };
-    g_autofree char *host = url_part(url, CURLUPART_HOST, 0);
-    bool is_local = !host || strcmp(host, "localhost") == 0 || g_str_has_prefix(host, "127.") || strcmp(host, "[::1]") == 0;
-    const char *proxy = NULL, *except = g_getenv("no_proxy");
-    for (const char *const *name = names[g_str_has_prefix(url, "https:")]; *name && !(proxy && *proxy); name++)
-        proxy = g_getenv(*name);
-    if (!except || !*except)
-        except = g_getenv("NO_PROXY");
-    curl_easy_setopt(easy, CURLOPT_PROXY, proxy && !is_local ? proxy : "");
-    curl_easy_setopt(easy, CURLOPT_NOPROXY, except ? except : "");
+    bool is_socks = proxy && g_str_has_prefix(proxy, "socks5://");
+    g_autofree char *by_name = is_socks ? g_strconcat("socks5h", proxy + strlen("socks5"), NULL) : NULL;
+    curl_easy_setopt(easy, CURLOPT_PROXY, by_name ? by_name : proxy ? proxy : "");
+    curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
+    curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 }
 
 static void set_tls(CURL *easy, const struct tls_settings *tls)
@@ -242,7 +240,7 @@ static void set_options(struct turn *turn)
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, turn);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, turn->problem);
-    set_proxy(easy, exchange->url);
+    set_proxy(easy, turn->proxy);
     set_tls(easy, exchange->tls);
     set_method(turn);
     const struct registry_request *request = exchange->request;
@@ -264,9 +262,31 @@ static char *title(const char *method)
     return text;
 }
 
+/* What is wrong with the way to the proxy, or what the proxy says to us; NULL where it is neither. */
+static char *describe_proxy(const struct turn *turn, CURLcode code)
+{
+    long os_error = 0, status = 0;
+    if (!turn->proxy)
+        return NULL;
+    g_autofree char *at = url_host(turn->proxy), *shown = proxy_masked(turn->proxy);
+    curl_easy_getinfo(turn->easy, CURLINFO_OS_ERRNO, &os_error);
+    curl_easy_getinfo(turn->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+    if (code == CURLE_COULDNT_RESOLVE_PROXY)
+        return g_strdup_printf("proxyconnect tcp: dial tcp: lookup %s: no such host", at);
+    if (code == CURLE_COULDNT_CONNECT)
+        return g_strdup_printf("proxyconnect tcp: dial tcp %s: connect: %s", at,
+                               os_error ? error_errno_text((int)os_error) : curl_easy_strerror(code));
+    if (status >= 400)
+        return g_strdup_printf("the proxy %s refuses the connection: %ld %s", shown, status, http_status_name((int)status));
+    return NULL;
+}
+
 /* How Docker's users know these. */
 static char *describe(const struct turn *turn, CURLcode code)
 {
+    char *of_proxy = describe_proxy(turn, code);
+    if (of_proxy)
+        return of_proxy;
     long os_error = 0, port = 0;
     char *address = NULL;
     const char *problem = turn->problem[0] ? turn->problem : curl_easy_strerror(code);
@@ -295,8 +315,12 @@ static char *describe(const struct turn *turn, CURLcode code)
     return g_strdup(problem);
 }
 
-static enum exchange_result classify(CURLcode code)
+static enum exchange_result classify(const struct turn *turn, CURLcode code)
 {
+    long status = 0;
+    curl_easy_getinfo(turn->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+    if (status >= 400) /* a proxy that does not let us through */
+        return EXCHANGE_UNREACHABLE;
     switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:
@@ -323,7 +347,7 @@ static enum exchange_result fail(struct turn *turn, CURLcode code, GError **erro
         g_propagate_error(error, g_steal_pointer(&turn->error));
         return turn->sink_failed ? EXCHANGE_STOPPED : EXCHANGE_FAILED;
     }
-    enum exchange_result result = classify(code);
+    enum exchange_result result = classify(turn, code);
     g_autofree char *method = title(turn->exchange->method), *what = describe(turn, code);
     /* Who cannot be reached is named as Docker does, which always asks for the root first. */
     const char *url = turn->exchange->url, *root = strstr(url, "/v2/");
@@ -399,6 +423,7 @@ enum exchange_result transport_exchange(struct transport *transport, const struc
         .body = g_byte_array_new(),
         .max_body = exchange->request && exchange->request->max_body ? exchange->request->max_body : DEFAULT_MAX_BODY,
         .window_began = g_get_monotonic_time(),
+        .proxy = proxy_for_url(exchange->url),
     };
     set_options(&turn);
     curl_multi_add_handle(transport->multi, transport->easy);

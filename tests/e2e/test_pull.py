@@ -319,20 +319,3 @@ def test_mirrors_of_any_registry(registry, layouts):
     finally:
         finish(engine)
         shutil.rmtree(configs)
-
-
-def test_proxies_of_the_environment(registry, new_engine, monkeypatch):
-    """nginx as a forward proxy; a name that only it can resolve."""
-    port = free_port()
-    nginx = Nginx(f"listen 127.0.0.1:{port}; location / {{ proxy_pass http://{registry.host}; proxy_set_header Accept $http_accept; }}")
-    wait_for(port, nginx.process)
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("NO_PROXY", "not.invalid")
-    engine = new_engine("--insecure-registry", "registry.invalid").start()
-    assert "Downloaded newer image for registry.invalid/bb:1" in engine.docker("pull", "registry.invalid/bb:1").stdout
-    asked = nginx.access().count("/v2/bb/")
-    engine.docker("pull", f"{registry.host}/bb:1")
-    assert asked >= 3 and nginx.access().count("/v2/bb/") == asked  # never for this machine itself
-    engine.api("POST", "/images/prune")
-    empty(engine)
-    nginx.close()

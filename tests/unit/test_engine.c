@@ -76,6 +76,10 @@ static void file_is_checked(void **state)
           "file: false)");
     apply("tared", "{\"debug\": \"yes\"}", "\"debug\" must be a boolean");
     apply("tared", "{\"hosts\": \"unix:///a\"}", "\"hosts\" must be a list of strings");
+    apply("tared", "{\"proxies\": {\"http-proxy\": \"http://a\", \"no-proxy\": \"b\"}}", NULL);
+    apply("tared", "{\"proxies\": {\"dns\": []}}", "don't match any configuration option: proxies.dns");
+    apply("tared --no-proxy a", "{\"proxies\": {\"no-proxy\": \"b\"}}", "no-proxy: (from flag: a, from file: b)");
+    apply("tared", "{\"proxies\": 1}", "\"proxies\" must be an object");
     apply("tared", "{", "invalid JSON");
     apply("tared", "[]", "it is not a JSON object");
     apply("tared", "{\"live-restore\": false}", "live-restore");

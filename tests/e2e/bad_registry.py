@@ -1,8 +1,7 @@
-"""A registry of the tests' own: serves what it is given, remembers what it was asked, and misbehaves on request."""
+"""A registry of the tests' own: serves what it is given, takes what is pushed, remembers what it was asked, and misbehaves on request."""
 
 import gzip
 import hashlib
-import http.server
 import io
 import json
 import re
@@ -10,7 +9,8 @@ import socket
 import struct
 import tarfile
 import threading
-import time
+
+import http_server
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -40,50 +40,32 @@ class Request:
         self.method = handler.command
         self.path = handler.path
         self.headers = {name.lower(): value for name, value in handler.headers.items()}
-        self.port = handler.server.server_address[1]
 
 
-class Registry:
+class Asked(http_server.Handler):
+    def answer(self):
+        registry, request = self.server.owner, Request(self)
+        registry.requests.append(request)
+        for fault in list(registry.faults):
+            if fault(self, request):
+                return
+        registry.serve(self, request)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+
+class Registry(http_server.Server):
     """manifests: (repository, tag or digest) → (media type, bytes); blobs: digest → bytes. A fault is a function (handler, request) that
-    returns True where it has answered."""
+    returns True where it has answered; it may call body() for what is sent."""
 
     def __init__(self, address="127.0.0.1"):
         self.blobs = {}
         self.manifests = {}
+        self.uploads = {}
         self.faults = []
         self.requests = []
-        registry = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def answer(self):
-                request = Request(self)
-                registry.requests.append(request)
-                for fault in list(registry.faults):
-                    if fault(self, request):
-                        return
-                registry.serve(self, request)
-
-            do_GET = do_HEAD = do_POST = answer
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_):
-                pass  # clients that go away are what this is for
-
-        self.server = Server((address, 0), Handler)
-        self.port = self.server.server_address[1]
-        self.host = f"{address}:{self.port}"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        self.lock = threading.Lock()
+        super().__init__(Asked, address)
 
     # ---- contents ----
 
@@ -115,6 +97,9 @@ class Registry:
     # ---- answers ----
 
     def serve(self, handler, request):
+        path, _, query = request.path.partition("?")
+        if request.method not in ("GET", "HEAD") or "/blobs/uploads/" in path:
+            return self.take(handler, request, path, query)
         found = re.fullmatch(r"/v2/(.+)/(manifests|blobs|tags)/([^?]+)(\?.*)?", request.path)
         if not found:
             return self.send(handler, 200 if request.path == "/v2/" else 404, b"{}", "application/json")
@@ -132,18 +117,53 @@ class Registry:
             return self.error(handler, 404, "BLOB_UNKNOWN", "blob unknown to registry")
         return self.send_blob(handler, request, data)
 
+    def take(self, handler, request, path, query):
+        """What a push sends."""
+        manifest = re.fullmatch(r"/v2/(.+)/manifests/([^/]+)", path)
+        upload = re.fullmatch(r"/v2/(.+)/blobs/uploads/(\d*)", path)
+        if manifest and request.method == "PUT":
+            digest = self.manifest(*manifest.groups(), request.headers["content-type"], self.body(handler))
+            return handler.reply(201, Docker_Content_Digest=digest)
+        if upload and not upload[2] and request.method == "POST":
+            self.body(handler)
+            with self.lock:
+                name = str(len(self.uploads))
+                self.uploads[name] = b""
+            return handler.reply(202, Location=f"{path}{name}?state=x")
+        if not upload or upload[2] not in self.uploads:
+            return handler.reply(404)
+        name = upload[2]
+        if request.method == "GET":
+            return handler.reply(204, Location=handler.path, Range=f"0-{max(len(self.uploads[name]) - 1, 0)}")
+        self.uploads[name] += self.body(handler)
+        if request.method == "PATCH":
+            return handler.reply(202, Location=handler.path, Range=f"0-{len(self.uploads[name]) - 1}")
+        digest = re.search(r"digest=sha256(?:%3A|:)([0-9a-f]{64})", query)[1]
+        if hashlib.sha256(self.uploads[name]).hexdigest() != digest:
+            return self.error(handler, 400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+        self.blobs["sha256:" + digest] = self.uploads.pop(name)
+        return handler.reply(201, Docker_Content_Digest="sha256:" + digest)
+
+    def body(self, handler, limit=None):
+        """The request's body; the first limit bytes of it, and no more is read."""
+        data = b""
+        if handler.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(handler.rfile.readline(), 16):
+                data += handler.rfile.read(size)
+                handler.rfile.readline()
+                if limit is not None and len(data) >= limit:
+                    return data[:limit]
+            handler.rfile.readline()
+        else:
+            length = int(handler.headers.get("Content-Length") or 0)
+            data = handler.rfile.read(length if limit is None else min(length, limit))
+        return data
+
     def error(self, handler, status, code, message, headers=None):
         self.send(handler, status, json.dumps({"errors": [{"code": code, "message": message}]}).encode(), "application/json", headers)
 
     def send(self, handler, status, body, media_type, headers=None):
-        handler.send_response(status)
-        handler.send_header("Content-Type", media_type)
-        handler.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        if handler.command != "HEAD":
-            handler.wfile.write(body)
+        handler.reply(status, body, Content_Type=media_type, **(headers or {}))
 
     def send_blob(self, handler, request, data, ranges=True, pace=None, stop_at=None, reset=False):
         """pace(sent) is called between pieces; the connection ends after stop_at bytes of this answer."""
@@ -183,5 +203,15 @@ def cut(handler, reset=False):
         handler.connection.shutdown(socket.SHUT_RDWR)
 
 
-def stall(seconds=30):
-    time.sleep(seconds)
+def once(condition, action):
+    """A fault for the first request that fits."""
+    done = []
+
+    def fault(handler, request):
+        if done or not condition(request):
+            return False
+        done.append(True)
+        action(handler)
+        return True
+
+    return fault

@@ -13,6 +13,8 @@ import time
 
 import pytest
 
+from inputs import busybox_root
+
 # A shell's background job ignores SIGINT, and so would every client that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -244,6 +246,13 @@ def engine():
     running = make_engine().start()
     yield running
     finish(running)
+
+
+@pytest.fixture(scope="module")
+def bb(engine):
+    """bb:1, a busybox, in the module's engine; its name."""
+    engine.tare("import", str(busybox_root()), "bb:1")
+    return "bb:1"
 
 
 @pytest.fixture

@@ -1,16 +1,16 @@
 """Debian's docker-registry on loopback: plain, with htpasswd, with TLS, or behind a token server of the tests' own."""
 
 import base64
-import http.server
 import json
 import os
 import socket
 import subprocess
-import threading
 import time
 import urllib.parse
 import urllib.request
 import warnings
+
+import http_server
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -77,80 +77,68 @@ class Registry:
             return answer.read(), answer.headers["Content-Type"]
 
 
-class TokenServer:
-    """Gives tokens for what is asked (anybody may pull; users may push), signed with openssl; remembers what it was asked."""
+class TokenHandler(http_server.Handler):
+    def do_GET(self):
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        header = self.headers.get("Authorization", "")
+        self.answer(query, query.get("scope", []), base64.b64decode(header[6:]).decode() if header.startswith("Basic ") else None)
 
-    def __init__(self, directory, users, life=60, identity_token=None):
+    def do_POST(self):
+        form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        server, user = self.server.owner, None
+        if form["grant_type"] == ["password"]:
+            user = f"{form['username'][0]}:{form['password'][0]}"
+        if form["grant_type"] == ["refresh_token"]:
+            name = next(iter(server.users))
+            user = f"{name}:{server.users[name]}" if form["refresh_token"][0] == server.identity_token else "nobody:knows"
+        self.answer(form, " ".join(form.get("scope", [])).split(), user)
+
+    def answer(self, query, scopes, user):
+        server = self.server.owner
+        server.asked.append((list(scopes), user))
+        server.forms.append({"method": self.command, **{name: values[0] for name, values in query.items()}})
+        name, _, password = (user or "").partition(":")
+        known = server.users.get(name) == password and bool(name)
+        if user and not known:
+            self.reply(401)
+            return
+        body = server.token(name, known, [one for many in scopes for one in many.split()])
+        self.reply(200, json.dumps(body).encode(), Content_Type="application/json")
+
+
+class TokenServer(http_server.Server):
+    """Gives tokens for what is asked (anybody may pull, unless private; users may push), signed with openssl; remembers what it was asked.
+    identity_token: what a log-in gets, and what then does for a password; rotates: once each."""
+
+    def __init__(self, directory, users, life=60, identity_token=None, private=False, rotates=False):
         self.directory = str(directory)
         os.makedirs(self.directory, exist_ok=True)
         make_certificate(self.directory, "token")
         self.certificate = self.directory + "/token.crt"
-        self.asked = []
-        server = self
+        self.users, self.life, self.identity_token, self.private, self.rotates = users, life, identity_token, private, rotates
+        self.asked, self.forms = [], []
         with open(self.certificate, encoding="utf-8") as file:
-            der = "".join(line.strip() for line in file if "-----" not in line)
+            self.der = "".join(line.strip() for line in file if "-----" not in line)
+        super().__init__(TokenHandler)
+        self.url = f"http://{self.host}/token"
+        self.stop = self.close
 
-        def encode(data):
-            return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    def token(self, name, known, scopes):
+        access = []
+        for scope in scopes:
+            kind, _, rest = scope.partition(":")
+            target, _, actions = rest.rpartition(":")
+            access.append({"type": kind, "name": target, "actions": [action for action in actions.split(",") if known or (action == "pull" and not self.private)]})
+        now = int(time.time())
+        claims = {"iss": "tests", "sub": name, "aud": "tests", "exp": now + self.life, "nbf": now - 10, "iat": now, "jti": str(now), "access": access}
+        signed = (encode(json.dumps({"typ": "JWT", "alg": "RS256", "x5c": [self.der]}).encode()) + "." + encode(json.dumps(claims).encode())).encode()
+        signature = subprocess.run(["openssl", "dgst", "-sha256", "-sign", self.directory + "/token.key"], input=signed, check=True, capture_output=True).stdout
+        token = signed.decode() + "." + encode(signature)
+        if self.identity_token and self.rotates:
+            self.identity_token += "+"
+        more = {"refresh_token": self.identity_token} if self.identity_token and known else {}
+        return {"token": token, "access_token": token, "expires_in": self.life, **more}
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
 
-            def do_GET(self):
-                query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
-                header = self.headers.get("Authorization", "")
-                user = base64.b64decode(header[6:]).decode() if header.startswith("Basic ") else None
-                self.answer(query.get("scope", []), user)
-
-            def do_POST(self):
-                query = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-                user = f"{query['username'][0]}:{query['password'][0]}" if "password" in query else None
-                if query.get("refresh_token", [None])[0] == identity_token and identity_token:
-                    user = f"{next(iter(users))}:{users[next(iter(users))]}"
-                self.answer(" ".join(query.get("scope", [])).split(), user)
-
-            def answer(self, scopes, user):
-                server.asked.append((list(scopes), user))
-                name, _, password = (user or "").partition(":")
-                known = users.get(name) == password and bool(name)
-                if user and not known:
-                    self.send_response(401)
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                access = []
-                for scope in [one for many in scopes for one in many.split()]:
-                    kind, _, rest = scope.partition(":")
-                    target, _, actions = rest.rpartition(":")
-                    allowed = [action for action in actions.split(",") if action == "pull" or known]
-                    access.append({"type": kind, "name": target, "actions": allowed})
-                now = int(time.time())
-                claims = {"iss": "tests", "sub": name, "aud": "tests", "exp": now + life, "nbf": now - 10, "iat": now, "jti": str(now), "access": access}
-                head = encode(json.dumps({"typ": "JWT", "alg": "RS256", "x5c": [der]}).encode())
-                signed = (head + "." + encode(json.dumps(claims).encode())).encode()
-                signature = subprocess.run(["openssl", "dgst", "-sha256", "-sign", server.directory + "/token.key"], input=signed, check=True, capture_output=True).stdout
-                token = signed.decode() + "." + encode(signature)
-                body = {"token": token, "access_token": token, "expires_in": life}
-                if identity_token and known:
-                    body["refresh_token"] = identity_token
-                data = json.dumps(body).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_):
-                pass
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/token"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
+def encode(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

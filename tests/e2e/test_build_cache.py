@@ -18,12 +18,7 @@ from inputs import busybox_root
 ROUNDS = int(os.environ.get("TARE_TEST_ROUNDS", "6"))
 
 
-@pytest.fixture(scope="module")
-def engine():
-    running = make_engine().start()
-    running.tare("import", str(busybox_root()), "bb:1")
-    yield running
-    finish(running)
+pytestmark = pytest.mark.usefixtures("bb")  # an image bb:1 in the module's engine
 
 
 def files_of(engine, image):

@@ -16,18 +16,12 @@ import threading
 
 import pytest
 
-from conftest import finish, make_engine, program_directory
-from inputs import busybox_root
+from conftest import program_directory
 
 CLASSIC = {"DOCKER_BUILDKIT": "0"}
 
 
-@pytest.fixture(scope="module")
-def engine():
-    running = make_engine().start()
-    running.tare("import", str(busybox_root()), "bb:1")
-    yield running
-    finish(running)
+pytestmark = pytest.mark.usefixtures("bb")  # an image bb:1 in the module's engine
 
 
 def write(folder, files):

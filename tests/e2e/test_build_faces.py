@@ -15,12 +15,7 @@ from test_build_contexts import write
 DOCKERFILE = "FROM bb:1 AS one\nRUN echo said one; echo x > /x\nFROM bb:1\nWORKDIR /w\nCOPY --from=one /x /x\nENV a=b\n"
 
 
-@pytest.fixture(scope="module")
-def engine():
-    running = make_engine().start()
-    running.tare("import", str(busybox_root()), "bb:1")
-    yield running
-    finish(running)
+pytestmark = pytest.mark.usefixtures("bb")  # an image bb:1 in the module's engine
 
 
 @pytest.fixture

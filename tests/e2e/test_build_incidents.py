@@ -9,18 +9,12 @@ import threading
 
 import pytest
 
-from conftest import UnixConnection, finish, make_engine
-from inputs import busybox_root
+from conftest import UnixConnection
 
 SECRET = "sesame-4711-open"
 
 
-@pytest.fixture(scope="module")
-def engine():
-    running = make_engine().start()
-    running.tare("import", str(busybox_root()), "bb:1")
-    yield running
-    finish(running)
+pytestmark = pytest.mark.usefixtures("bb")  # an image bb:1 in the module's engine
 
 
 def build(engine, text, directory=None, *flags, client="tare", check=True, env=None, **options):

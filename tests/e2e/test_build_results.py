@@ -10,7 +10,7 @@ import time
 import pytest
 
 from archives import entry, layer
-from conftest import finish, make_engine, program_directory
+from conftest import program_directory
 from inputs import busybox_root
 
 SETTLE = "touch -h -d @1600000000 $(find / -xdev -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o -newer /etc/mark -print)"
@@ -46,12 +46,7 @@ def set_times(path, when):
             os.utime(os.path.join(folder, name), (when, when), follow_symlinks=False)
 
 
-@pytest.fixture(scope="module")
-def engine():
-    running = make_engine().start()
-    running.tare("import", str(busybox_root()), "bb:1")
-    yield running
-    finish(running)
+pytestmark = pytest.mark.usefixtures("bb")  # an image bb:1 in the module's engine
 
 
 def build(engine, context, *flags, check=True, tag="result", **options):

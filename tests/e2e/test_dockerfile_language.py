@@ -11,18 +11,11 @@ import threading
 import docker
 import pytest
 
-from conftest import finish, make_engine
-from inputs import busybox_root
 
 CLIENTS = ["tare", "docker"]
 
 
-@pytest.fixture(scope="module")
-def engine():
-    running = make_engine().start()
-    running.tare("import", str(busybox_root()), "bb:1")
-    yield running
-    finish(running)
+pytestmark = pytest.mark.usefixtures("bb")  # an image bb:1 in the module's engine
 
 
 @pytest.fixture

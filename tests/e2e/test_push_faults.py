@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bad_push_registry import Registry, once, slow
+from bad_registry import Registry, cut, once
 from conftest import program_directory
 from local_registry import Registry as RealRegistry
 
@@ -43,7 +43,7 @@ def push(engine, image, registry, check=True):
 
 def check_whole(registry):
     """What the manifest names is there, and is what it is called."""
-    manifest = json.loads(registry.manifests["1"])
+    manifest = json.loads(registry.manifests["app", "1"][1])
     for one in [manifest["config"], *manifest["layers"]]:
         assert len(registry.blobs[one["digest"]]) == one["size"] and "sha256:" + hashlib.sha256(registry.blobs[one["digest"]]).hexdigest() == one["digest"]
 
@@ -54,7 +54,7 @@ def test_good(engine, image, bad):
 
 
 def test_500_then_fine(engine, image, bad):
-    bad.faults += [once(lambda method, path: method == wanted, lambda handler: (bad.body(handler), bad.send(handler, 500))[1]) for wanted in ("HEAD", "POST", "PATCH", "PUT")]
+    bad.faults += [once(lambda request, wanted=wanted: request.method == wanted, lambda handler: (bad.body(handler), handler.reply(500))) for wanted in ("HEAD", "POST", "PATCH", "PUT")]
     push(engine, image, bad)
     check_whole(bad)
 
@@ -65,51 +65,44 @@ def test_goes_on_where_it_broke(engine, image, bad):
     def break_off(handler):
         name = handler.path.split("?")[0].rsplit("/", 1)[1]
         bad.uploads[name] += bad.body(handler, limit=3 << 20)
-        return bad.reset(handler)
+        cut(handler, reset=True)
 
-    broken = []
-
-    def fault(handler, method, path):
-        if method != "PATCH" or broken or handler.headers.get("Transfer-Encoding") != "chunked":
-            return False
-        broken.append(path)
-        return break_off(handler)
-
-    bad.faults.append(fault)
+    bad.faults.append(once(lambda request: request.method == "PATCH" and request.headers.get("transfer-encoding") == "chunked", break_off))
     output = push(engine, image, bad).stdout
     check_whole(bad)
-    assert broken and "Retrying in 1 second" in output
-    assert any(method == "GET" and "/uploads/" in path for method, path, _ in bad.requests)
+    assert "Retrying in 1 second" in output and bad.asked("/uploads/")
 
 
 def test_upload_that_is_forgotten(engine, image, bad):
     """After a break the registry knows nothing of it: it is begun anew."""
-    bad.faults.append(once(lambda method, path: method == "PATCH", lambda handler: (bad.uploads.clear(), bad.body(handler, limit=1 << 20), bad.reset(handler))[2]))
+    bad.faults.append(once(lambda request: request.method == "PATCH", lambda handler: (bad.uploads.clear(), bad.body(handler, limit=1 << 20), cut(handler, reset=True))))
     push(engine, image, bad)
     check_whole(bad)
 
 
 @pytest.mark.parametrize("status", [411, 413])
 def test_no_streams(engine, image, bad, status):
-    def fault(handler, method, path):
-        if method != "PATCH" or handler.headers.get("Transfer-Encoding") != "chunked":
+    def fault(handler, request):
+        if request.method != "PATCH" or request.headers.get("transfer-encoding") != "chunked":
             return False
         bad.body(handler)
-        return bad.send(handler, status)
+        handler.reply(status)
+        return True
 
     bad.faults.append(fault)
     push(engine, image, bad)
     check_whole(bad)
-    assert any(headers.get("Content-Range", "").startswith("0-") for method, _, headers in bad.requests if method == "PATCH")
+    assert any(request.headers.get("content-range", "").startswith("0-") for request in bad.asked("", "PATCH"))
 
 
 def test_clear_words(engine, image, bad):
     def answer(wanted, status, body):
-        def fault(handler, method, path):
-            if method != wanted:
+        def fault(handler, request):
+            if request.method != wanted:
                 return False
             bad.body(handler)
-            return bad.send(handler, status, body)
+            handler.reply(status, body)
+            return True
 
         return fault
 
@@ -125,7 +118,7 @@ def test_clear_words(engine, image, bad):
         assert failed.returncode == 1 and text in failed.stderr, (wanted, status, failed.stderr)
         assert bad.manifests == {}
     # A registry that stores something else than it was given.
-    bad.faults[:] = [lambda handler, method, path: method == "PUT" and "/manifests/" in path and (bad.body(handler), bad.send(handler, 201, Docker_Content_Digest="sha256:" + "0" * 64))[1]]
+    bad.faults[:] = [once(lambda request: request.method == "PUT" and "/manifests/" in request.path, lambda handler: (bad.body(handler), handler.reply(201, Docker_Content_Digest="sha256:" + "0" * 64)))]
     failed = push(engine, image, bad, check=False)
     assert failed.returncode == 1 and f"the registry has stored sha256:{'0' * 64} instead of" in failed.stderr
     # And one that is not there.
@@ -136,12 +129,12 @@ def test_clear_words(engine, image, bad):
 
 def test_client_that_goes(engine, image, bad):
     """The push ends at once, and nothing is held afterwards."""
-    bad.faults.append(lambda handler, method, path: method == "PATCH" and slow(30)(handler, method, path))
+    bad.faults.append(lambda handler, request: request.method == "PATCH" and time.sleep(30))
     name = f"{bad.host}/app:1"
     engine.tare("tag", image, name)
     client = subprocess.Popen([TARE, "push", name], env={**os.environ, "DOCKER_HOST": engine.host}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 20
-    while not any(method == "PATCH" for method, _, _ in bad.requests):
+    while not bad.asked("", "PATCH"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     client.kill()

@@ -58,11 +58,14 @@ static bool push_image(struct api_request *request, GError **error)
     if (!check_platform(request, name, tag ? tag : own_tag, error))
         return false;
     read_auth(request, &auth);
+    g_autoptr(json_t) auths =
+        registry_auths_parse(http_request_header(http_exchange_request(request->http), "X-Registry-Config"));
     const struct registry_push_options options = {
         .name = name,
         .tag = tag ? tag : own_tag,
         .use_zstd = g_strcmp0(compression, "zstd") == 0,
         .auth = &auth,
+        .auths = auths,
         .cancel = http_exchange_cancel(request->http),
         .message = send_message,
         .user = request,

@@ -160,6 +160,9 @@ bool credentials_store(struct cli *cli, const char *server, const json_t *auth, 
 bool credentials_erase(struct cli *cli, const char *server, GError **error);
 /* X-Registry-Auth for an image (base64url of JSON), never NULL; a helper's failure is a warning. g_free. */
 char *registry_auth_header(struct cli *cli, const char *image);
+bool credentials_any(const struct cli *cli); /* whether something says that there are some */
+/* X-Registry-Config with those of the registries that these images are in, but one; NULL where there are none. */
+char *registry_auths_header_of(struct cli *cli, const char *const *images, const char *but_image);
 char *registry_auths_header(struct cli *cli); /* X-Registry-Config: all of them */
 
 /* ---- transport.c: bytes to and from the engine, over a unix socket, TCP, TLS or ssh ---- */

@@ -286,13 +286,41 @@ static json_t *get_or_warn(struct cli *cli, const char *server)
     return auth ? auth : json_object();
 }
 
-char *registry_auth_header(struct cli *cli, const char *image)
+static char *server_of_image(const char *image)
 {
     g_autofree char *first = g_strndup(image, strcspn(image, "/"));
     bool is_host = strchr(image, '/') && (strpbrk(first, ".:") || strcmp(first, "localhost") == 0);
-    g_autofree char *server = credentials_server(is_host ? first : "");
+    return credentials_server(is_host ? first : "");
+}
+
+char *registry_auth_header(struct cli *cli, const char *image)
+{
+    g_autofree char *server = server_of_image(image);
     g_autoptr(json_t) auth = get_or_warn(cli, server);
     return base64_url(auth);
+}
+
+bool credentials_any(const struct cli *cli)
+{
+    const char *given = g_getenv(ENVIRONMENT);
+    return (given && *given) || json_object_size(json_get_object(cli->config, "auths")) > 0 ||
+           json_object_size(json_get_object(cli->config, "credHelpers")) > 0 || *json_get_string(cli->config, "credsStore", "");
+}
+
+char *registry_auths_header_of(struct cli *cli, const char *const *images, const char *but_image)
+{
+    g_autoptr(json_t) all = json_object();
+    g_autofree char *but = server_of_image(but_image);
+    for (; *images; images++) {
+        g_autofree char *server = server_of_image(*images);
+        if (strcmp(server, but) == 0 || json_object_get(all, server))
+            continue;
+        json_t *auth = credentials_get(cli, server, NULL); /* what cannot be had is not needed: the push goes on without */
+        if (json_object_size(auth) > 0)
+            json_object_set(all, server, auth);
+        json_decref(auth);
+    }
+    return json_object_size(all) > 0 ? base64_url(all) : NULL;
 }
 
 /* All that the default helper lists, by the names it lists them under. */

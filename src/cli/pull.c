@@ -66,6 +66,27 @@ static bool add_platform(GString *query, const char *platform, GError **error)
     return true;
 }
 
+/* An image that was pulled from elsewhere goes on as the very blobs that it came as, and these may need credentials there. */
+static char *auths_of_sources(struct cli *cli, const char *reference)
+{
+    if (!credentials_any(cli))
+        return NULL;
+    g_autoptr(GString) query = g_string_new(NULL);
+    query_add_json(query, "filters", json_pack("{s:[s]}", "reference", reference));
+    struct call call = { .method = "GET", .path = "/images/json", .query = query->str };
+    g_autoptr(json_t) images = api_json(cli, &call, NULL);
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    size_t i, j;
+    json_t *image, *name;
+    json_array_foreach(images, i, image)
+    {
+        json_array_foreach(json_get_array(image, "RepoDigests"), j, name) if (json_is_string(name))
+            g_ptr_array_add(names, (gpointer)json_string_value(name));
+    }
+    g_ptr_array_add(names, NULL);
+    return registry_auths_header_of(cli, (const char *const *)names->pdata, reference);
+}
+
 int cmd_image_push(struct cli *cli, const struct options *options, GError **error)
 {
     bool all = options_bool(options, "all-tags", false), quiet = options_bool(options, "quiet", false);
@@ -79,6 +100,7 @@ int cmd_image_push(struct cli *cli, const struct options *options, GError **erro
     if (!all)
         query_add(query, "tag", name.tag ? name.tag : "latest");
     query_add(query, "compression", options_string(options, "compression", NULL));
+    g_autofree char *pushed = all ? g_strdup(name.name) : g_strconcat(name.name, ":", name.tag ? name.tag : "latest", NULL);
     image_name_clear(&name);
     if (!add_platform(query, options_string(options, "platform", NULL), error))
         return 1;
@@ -86,7 +108,8 @@ int cmd_image_push(struct cli *cli, const struct options *options, GError **erro
         return error_set(error, TARE_ERROR_INVALID, "tag can't be used with --all-tags/-a"), 1;
     if (!all && !named && !quiet)
         print("Using default tag: latest\n");
-    const char *const headers[] = { "X-Registry-Auth", auth, NULL };
+    g_autofree char *sources = auths_of_sources(cli, pushed);
+    const char *const headers[] = { "X-Registry-Auth", auth, sources ? "X-Registry-Config" : NULL, sources, NULL };
     struct call call = { .method = "POST", .path = path, .query = query->str, .headers = headers };
     g_autoptr(response_t) response = api_call(cli, &call, error);
     struct progress_options output = { .fd = STDOUT_FILENO, .quiet = quiet };

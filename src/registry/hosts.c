@@ -307,13 +307,9 @@ static bool read_entry_files(const struct hosts_entry *entry, const char *direct
     return true;
 }
 
-static bool add_entry(struct registry *registry, const struct hosts_entry *entry, const char *directory, bool is_mirror,
-                      GPtrArray *endpoints, GError **error)
+static void apply_entry(const struct hosts_entry *entry, struct endpoint *endpoint)
 {
-    g_autofree char *url = strstr(entry->url, "://") ? g_strdup(entry->url) : g_strconcat("https://", entry->url, NULL);
-    struct endpoint *endpoint = endpoint_new(url, is_mirror);
     endpoint->exact_path = entry->override_path;
-    /* containerd writes the version into a path of its own: URL "…/v2/prefix" with override_path. */
     endpoint->dial_timeout_s = (unsigned)CLAMP(entry->dial_timeout_s, 0, 3600);
     if (entry->has_capabilities) {
         endpoint->can_pull = entry->can_pull;
@@ -321,8 +317,27 @@ static bool add_entry(struct registry *registry, const struct hosts_entry *entry
         endpoint->can_resolve = entry->can_resolve;
     }
     g_ptr_array_add(entry->headers, NULL);
+    g_strfreev(endpoint->headers);
     endpoint->headers = g_strdupv((char **)entry->headers->pdata);
     g_ptr_array_set_size(entry->headers, (int)entry->headers->len - 1);
+}
+
+/* containerd lets a path end in "/v2" or not; with override_path it is the whole path. */
+static struct endpoint *entry_endpoint(const struct hosts_entry *entry, bool is_mirror)
+{
+    g_autofree char *url = strstr(entry->url, "://") ? g_strdup(entry->url) : g_strconcat("https://", entry->url, NULL);
+    struct endpoint *endpoint = endpoint_new(url, is_mirror);
+    if (!entry->override_path && g_str_has_suffix(endpoint->url, "/v2"))
+        endpoint->url[strlen(endpoint->url) - strlen("/v2")] = '\0';
+    apply_entry(entry, endpoint);
+    return endpoint;
+}
+
+static bool add_entry(struct registry *registry, const struct hosts_entry *entry, const char *directory, const char *origin,
+                      bool is_mirror, GPtrArray *endpoints, GError **error)
+{
+    struct endpoint *endpoint = entry_endpoint(entry, is_mirror);
+    endpoint->names_registry = is_mirror && strcmp(endpoint->host, origin) != 0;
     return add_endpoint(registry, endpoints, endpoint, error) && read_entry_files(entry, directory, &endpoint->tls, error);
 }
 
@@ -330,16 +345,19 @@ static bool apply_hosts_file(struct registry *registry, const struct hosts_file 
                              GPtrArray *endpoints, GError **error)
 {
     for (guint i = 0; i < file->hosts->len; i++)
-        if (!add_entry(registry, file->hosts->pdata[i], directory, true, endpoints, error))
+        if (!add_entry(registry, file->hosts->pdata[i], directory, origin, true, endpoints, error))
             return false;
     if (file->server->url)
-        return add_entry(registry, file->server, directory, false, endpoints, error);
+        return add_entry(registry, file->server, directory, origin, false, endpoints, error);
     guint before = endpoints->len;
     if (!add_origin(registry, origin, endpoints, error))
         return false;
-    for (guint i = before; i < endpoints->len; i++)
-        if (!read_entry_files(file->server, directory, &((struct endpoint *)endpoints->pdata[i])->tls, error))
+    for (guint i = before; i < endpoints->len; i++) {
+        struct endpoint *endpoint = endpoints->pdata[i];
+        apply_entry(file->server, endpoint);
+        if (!read_entry_files(file->server, directory, &endpoint->tls, error))
             return false;
+    }
     return true;
 }
 

@@ -526,6 +526,8 @@ bool registry_pull(struct registry *registry, const struct registry_pull_options
                       error);
         emit_pull(&pull);
     }
+    if (!ok)
+        session_name_error(pull.session, error);
     if (!ok && error && error_is(*error, TARE_ERROR_UNAUTHORIZED)) {
         /* As dockerd has it: clients that see a 401 ask for a password, which is of no use here. */
         GError *plain = g_error_new_literal(TARE_ERROR, TARE_ERROR_INTERNAL, (*error)->message);

@@ -355,11 +355,14 @@ bool registry_push(struct registry *registry, const struct registry_push_options
         return false;
     struct push push = { .registry = registry,
                          .auth = options->auth,
+                         .auths = options->auths,
                          .cancel = cancel_new(),
                          .encoding = options->use_zstd ? LAYER_ENCODING_ZSTD : LAYER_ENCODING_GZIP };
     bool ok = !reference.digest || error_set(error, TARE_ERROR_INVALID, "cannot push a digest reference");
     ok = ok && registry_session_new(registry, &reference, options->auth, REGISTRY_PUSH, push.cancel, &push.session, error) &&
          run_push(&push, options, &reference, error);
+    if (!ok)
+        session_name_error(push.session, error);
     registry_session_free(push.session);
     cancel_unref(push.cancel);
     reference_clear(&reference);

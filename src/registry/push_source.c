@@ -89,18 +89,29 @@ bool upload_through(struct registry_session *from, struct registry_session *to, 
     return pass_on(&content, to, location, error);
 }
 
-/* Credentials are for the target's registry: another one is asked as a stranger. */
+/* Credentials are for the target's registry: another one gets what the client has sent for it, or is asked as a stranger. */
+static bool open_session(struct push_layer *layer, const struct reference *from, struct registry_session **ret, GError **error)
+{
+    struct push *push = layer->push;
+    struct registry_auth other = { 0 };
+    bool is_same = strcmp(from->domain, registry_session_host(push->session)) == 0;
+    if (!is_same)
+        registry_auth_find(push->auths, from->domain, &other);
+    bool ok = registry_session_new(push->registry, from, is_same ? push->auth : &other, REGISTRY_PULL, push->cancel, ret, error);
+    registry_auth_clear(&other);
+    return ok;
+}
+
 static bool send_from(struct push_layer *layer, const struct reference *from, const char *location, GError **error)
 {
     struct push *push = layer->push;
     struct source_content content = {
         .content.open = open_source, .layer = layer, .digest = layer->wanted.digest, .size = layer->wanted.size
     };
-    bool is_same = strcmp(from->domain, registry_session_host(push->session)) == 0, is_there = false;
+    bool is_there = false;
     guint64 size = 0;
     /* Asked first, so that no upload begins for what nobody has. */
-    bool ok = registry_session_new(push->registry, from, is_same ? push->auth : NULL, REGISTRY_PULL, push->cancel,
-                                   &content.session, error) &&
+    bool ok = open_session(layer, from, &content.session, error) &&
               upload_exists(content.session, content.digest, &is_there, &size, error) && is_there &&
               pass_on(&content, push->session, location, error);
     registry_session_free(content.session);

@@ -52,9 +52,10 @@ struct endpoint {
     char *host; /* "host" or "host:port" of it */
     bool is_mirror, is_plain;
     bool can_pull, can_push, can_resolve;
-    bool exact_path;  /* requests go to url/<repository> instead of url/v2/<repository> */
-    bool is_fallback; /* plain http of an insecure registry: only where https could not be spoken */
-    char **headers;   /* "Name: value"; or NULL */
+    bool exact_path;     /* requests go to url/<repository> instead of url/v2/<repository> */
+    bool names_registry; /* a mirror for several: told which one is meant ("?ns=docker.io") */
+    bool is_fallback;    /* plain http of an insecure registry: only where https could not be spoken */
+    char **headers;      /* "Name: value"; or NULL */
     unsigned dial_timeout_s;
     struct tls_settings tls;
     /* Under the session's lock: */
@@ -137,6 +138,8 @@ struct registry_session {
 struct registry_session *session_ref(struct registry_session *session);
 struct transport *session_take_transport(struct registry_session *session);
 void session_give_transport(struct registry_session *session, struct transport *transport);
+/* What went wrong with it names its host and repository, whoever found the words. */
+void session_name_error(const struct registry_session *session, GError **error);
 const char *http_status_name(int status); /* "Not Found"; "" where we know none */
 /* Sleeps; false where cancelled meanwhile. */
 bool session_wait(struct cancel *cancel, gint64 us, GError **error);
@@ -202,6 +205,7 @@ struct push {
     struct layer_encoder_pool *encoders;
     enum layer_encoding encoding;
     const struct registry_auth *auth;
+    const json_t *auths;
     struct cancel *cancel; /* of the whole push: set when a layer fails or the client has gone */
     char *repository;      /* "localhost:5000/app" */
     GMutex lock;           /* what follows, and what the layers say says */

@@ -206,6 +206,7 @@ struct registry_push_options {
     const char *tag;  /* NULL: all of its tags */
     bool use_zstd;    /* for layers that have to be compressed */
     const struct registry_auth *auth;
+    const json_t *auths; /* X-Registry-Config: for the registries that layers came from; or NULL */
     struct cancel *cancel;
     /* The API's messages, from the calling thread alone; false (the client has gone) ends the push. */
     bool (*message)(void *user, const json_t *message, GError **error);

@@ -58,6 +58,8 @@ bool registry_remote_get(struct registry *registry, const struct registry_remote
         if (ok)
             *ret = json_pack("{s:O, s:s}", "Descriptor", descriptor, "Raw", raw);
     }
+    if (!ok)
+        session_name_error(session, error);
     registry_manifest_clear(&manifest);
     registry_session_free(session);
     reference_clear(&reference);
@@ -126,6 +128,8 @@ bool registry_remote_put(struct registry *registry, const struct registry_remote
     ok = ok && upload_manifest(session, name_of(&reference), manifest.media_type, text, length, digest, error);
     if (ok)
         *ret_digest = g_strdup(digest);
+    else
+        session_name_error(session, error);
     registry_session_free(session);
     reference_clear(&reference);
     registry_manifest_clear(&manifest);

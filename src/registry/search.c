@@ -44,7 +44,9 @@ bool registry_login(struct registry *registry, const struct registry_auth *auth,
         return false;
     bool ok = check_login(session, error);
     if (ok)
-        *ret_identity_token = g_strdup(session->refresh_token ? session->refresh_token : "");
+        *ret_identity_token = g_strdup(session->refresh_token && *session->refresh_token ? session->refresh_token
+                                       : auth->identity_token                            ? auth->identity_token
+                                                                                         : "");
     registry_session_free(session);
     return ok;
 }
@@ -109,6 +111,8 @@ bool registry_inspect(struct registry *registry, const char *text, const struct 
     reference_default_tag(&reference);
     bool ok = registry_session_new(registry, &reference, auth, REGISTRY_PULL, cancel, &session, error) &&
               inspect(session, reference.digest ? reference.digest : reference.tag, ret, error);
+    if (!ok)
+        session_name_error(session, error);
     registry_session_free(session);
     reference_clear(&reference);
     return ok;

@@ -151,11 +151,13 @@ struct attempt {
 static char *endpoint_url(const struct registry_session *session, const struct endpoint *endpoint, const char *target)
 {
     const char *root = endpoint->exact_path ? "" : "/v2";
+    const char *mark = !endpoint->names_registry ? "" : strchr(target, '?') ? "&ns=" : "?ns=";
+    const char *registry = endpoint->names_registry ? session->domain : "";
     if (g_str_has_prefix(target, "/v2/"))
-        return g_strconcat(endpoint->url, root, target + strlen("/v2"), NULL);
+        return g_strconcat(endpoint->url, root, target + strlen("/v2"), mark, registry, NULL);
     if (g_str_has_prefix(target, "/"))
         return g_strconcat(endpoint->url, target, NULL);
-    return g_strconcat(endpoint->url, root, "/", session->repository, "/", target, NULL);
+    return g_strconcat(endpoint->url, root, "/", session->repository, "/", target, mark, registry, NULL);
 }
 
 static struct curl_slist *make_headers(const struct attempt *attempt, const char *authorization, bool same_origin)
@@ -491,6 +493,23 @@ static enum tare_error code_of(int status)
     default:
         return TARE_ERROR_INTERNAL;
     }
+}
+
+/* Who cannot be reached at all is said in Docker's own words, which have the host alone. */
+static bool is_named(const struct registry_session *session, const char *message)
+{
+    const struct reference reference = { .domain = session->domain, .path = session->repository };
+    g_autofree char *familiar = reference_familiar_name(&reference);
+    return strstr(message, familiar) || (strstr(message, session->domain) && strstr(message, session->repository)) ||
+           strstr(message, "/v2/\": ");
+}
+
+void session_name_error(const struct registry_session *session, GError **error)
+{
+    if (!session || !error || !*error || error_is(*error, TARE_ERROR_CANCELLED) || error_is(*error, TARE_ERROR_NO_SPACE) ||
+        is_named(session, (*error)->message))
+        return;
+    g_prefix_error(error, "%s/%s: ", session->domain, session->repository);
 }
 
 bool registry_response_check(const struct registry_session *session, const struct registry_response *response, const char *what,

@@ -81,12 +81,12 @@ static bool take_token(struct endpoint *endpoint, const struct registry_response
     return true;
 }
 
-static bool token_failed(const struct registry_response *response, const char *url, GError **error)
+static bool token_failed(const struct registry_response *response, const char *method, const char *url, GError **error)
 {
     g_autofree char *text = registry_error_text(response->body, response->body_length, NULL), *host = url_host(url);
     enum tare_error code = response->status == 401 || response->status == 403 ? TARE_ERROR_UNAUTHORIZED : TARE_ERROR_INTERNAL;
     if (code == TARE_ERROR_UNAUTHORIZED)
-        return error_set(error, code, "Get \"%s\": unauthorized: %s", url,
+        return error_set(error, code, "%s \"%s\": unauthorized: %s", method, url,
                          text ? text + (g_str_has_prefix(text, "unauthorized: ") ? strlen("unauthorized: ") : 0)
                               : "incorrect username or password");
     return error_set(error, code, "failed to fetch a token from %s: unexpected HTTP status %d%s%s", host, response->status,
@@ -175,7 +175,7 @@ static bool ask(struct registry_session *session, struct endpoint *endpoint, con
     session_give_transport(session, transport);
     if (ok)
         ok = response.status == 200 ? take_token(endpoint, &response, &session->refresh_token, error)
-                                    : token_failed(&response, request->url->str, error);
+                                    : token_failed(&response, request->form ? "Post" : "Get", request->url->str, error);
     registry_response_clear(&response);
     tls_settings_clear(&tls);
     return ok;
@@ -195,6 +195,10 @@ static bool fetch_token(struct registry_session *session, struct endpoint *endpo
     else
         make_get(session, endpoint, scopes, &request);
     bool ok = ask(session, endpoint, &request, cancel, error);
+    if (ok && with_identity && *session->refresh_token) { /* some servers take each of them once */
+        g_free(session->auth.identity_token);
+        session->auth.identity_token = g_strdup(session->refresh_token);
+    }
     curl_slist_free_all(request.headers);
     g_string_free(request.url, TRUE);
     if (request.form)

@@ -179,16 +179,20 @@ int cmd_logout(struct cli *cli, const struct options *options, GError **error)
 
 int cmd_search(struct cli *cli, const struct options *options, GError **error)
 {
-    static const struct list_field fields[] = {
-        { "Name", "NAME" },           { "Description", "DESCRIPTION" }, { "StarCount", "STARS" },
-        { "IsOfficial", "OFFICIAL" }, { "IsAutomated", "AUTOMATED" },   { NULL, "searchContext" }
-    };
+    static const struct list_field fields[] = { { "Name", "NAME" },
+                                                { "Description", "DESCRIPTION" },
+                                                { "StarCount", "STARS" },
+                                                { "IsOfficial", "OFFICIAL" },
+                                                { NULL, "registry.searchContext" } };
     bool truncate = !options_bool(options, "no-trunc", false);
+    const char *format = options_string(options, "format", "");
+    bool as_json = strcmp(format, "json") == 0 || strstr(format, "{{json .}}"); /* there, docker's flags are words */
     g_autofree char *auth = registry_auth_header(cli, options->args[0]);
     const char *const headers[] = { "X-Registry-Auth", auth, NULL };
     g_autoptr(GString) query = g_string_new(NULL);
     query_add(query, "term", options->args[0]);
-    query_add_int(query, "limit", options_int(options, "limit", 25));
+    if (options_int(options, "limit", 0) > 0)
+        query_add_int(query, "limit", options_int(options, "limit", 0));
     query_add_filters(query, options);
     struct call call = { .method = "GET", .path = "/images/search", .query = query->str, .headers = headers };
     struct list *list = list_new(fields, options_string(options, "format", NULL),
@@ -202,9 +206,11 @@ int cmd_search(struct cli *cli, const struct options *options, GError **error)
         g_autofree char *text = g_strdelimit(g_strdup(json_get_string(result, "description", "")), "\r\n", ' ');
         g_autofree char *cut = text_ellipsis(text, truncate ? 45 : G_MAXUINT),
                         *stars = g_strdup_printf("%" G_GINT64_FORMAT, json_get_int(result, "star_count", 0));
-        json_t *row = json_pack("{s:s, s:s, s:s}", "StarCount", stars, "IsOfficial",
-                                json_get_bool(result, "is_official", false) ? "[OK]" : "", "IsAutomated",
-                                json_get_bool(result, "is_automated", false) ? "[OK]" : "");
+        bool official = json_get_bool(result, "is_official", false);
+        json_t *row = json_pack("{s:s, s:s}", "StarCount", stars, "IsOfficial",
+                                as_json    ? (official ? "true" : "false")
+                                : official ? "[OK]"
+                                           : "");
         json_object_set_new(row, "Name", json_string_lossy(json_get_string(result, "name", "")));
         json_object_set_new(row, "Description", json_string_lossy(cut));
         ok = ok && list_add(list, row, error);

@@ -528,12 +528,8 @@ bool registry_pull(struct registry *registry, const struct registry_pull_options
     }
     if (!ok)
         session_name_error(pull.session, error);
-    if (!ok && error && error_is(*error, TARE_ERROR_UNAUTHORIZED)) {
-        /* As dockerd has it: clients that see a 401 ask for a password, which is of no use here. */
-        GError *plain = g_error_new_literal(TARE_ERROR, TARE_ERROR_INTERNAL, (*error)->message);
-        g_clear_error(error);
-        g_propagate_error(error, plain);
-    }
+    if (!ok && error)
+        soften_unauthorized(error);
     image_store_release_layers(registry->images, pull.holder, NULL);
     registry_session_free(pull.session);
     platform_clear(&pull.platform);

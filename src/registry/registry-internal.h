@@ -140,6 +140,8 @@ struct transport *session_take_transport(struct registry_session *session);
 void session_give_transport(struct registry_session *session, struct transport *transport);
 /* What went wrong with it names its host and repository, whoever found the words. */
 void session_name_error(const struct registry_session *session, GError **error);
+/* As dockerd has it: clients that see a 401 ask for a password at once, which is of no use where nothing is at hand to ask. */
+void soften_unauthorized(GError **error);
 const char *http_status_name(int status); /* "Not Found"; "" where we know none */
 /* Sleeps; false where cancelled meanwhile. */
 bool session_wait(struct cancel *cancel, gint64 us, GError **error);

@@ -220,6 +220,8 @@ bool registry_search(struct registry *registry, const char *term, gint64 limit, 
     bool ok = ask(session, rest, limit, &answer, error);
     if (ok)
         *ret = passing(json_get_array(answer, "results"), &filter, limit);
+    else if (error)
+        soften_unauthorized(error);
     registry_session_free(session);
     return ok;
 }

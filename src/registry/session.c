@@ -512,6 +512,15 @@ void session_name_error(const struct registry_session *session, GError **error)
     g_prefix_error(error, "%s/%s: ", session->domain, session->repository);
 }
 
+void soften_unauthorized(GError **error)
+{
+    if (!*error || !error_is(*error, TARE_ERROR_UNAUTHORIZED))
+        return;
+    GError *plain = g_error_new_literal(TARE_ERROR, TARE_ERROR_INTERNAL, (*error)->message);
+    g_clear_error(error);
+    g_propagate_error(error, plain);
+}
+
 bool registry_response_check(const struct registry_session *session, const struct registry_response *response, const char *what,
                              GError **error)
 {

@@ -1,10 +1,8 @@
-"""manifest inspect, create, annotate, push and rm, beside docker's on the same files and the same registry; imagetools inspect; search."""
+"""manifest inspect, create, annotate, push and rm, beside docker's on the same files and the same registry; imagetools inspect."""
 
-import http.server
 import json
 import os
 import subprocess
-import threading
 
 import pytest
 
@@ -92,43 +90,3 @@ def test_blobs_are_brought(engine, registry, tmp_path):
     assert raw.encode() == registry.manifest("fresh/list", "1")[0]
     assert engine.tare("buildx", "imagetools", "inspect", "--format", "{{.Name}} {{.Manifest.digest}}", f"{host}/fresh/list:1").stdout == f"{host}/fresh/list:1 {pushed[1]}\n"
     engine.tare("tag", f"{host}/fresh/list:1", f"{host}/plain:1")
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The first protocol's search, as a registry may offer it."""
-
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        results = [{"name": f"library/tool{i}", "description": "a description that is rather longer than the column", "star_count": 50 - i, "is_official": i == 0, "is_automated": False} for i in range(3)]
-        body = json.dumps({"num_results": 3, "query": "tool", "results": results}).encode() if self.path.startswith("/v1/search?") else b"not found"
-        self.send_response(200 if self.path.startswith("/v1/") else 404)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-def test_search(engine, registry):
-    hub = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    hub.asked = []
-    threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        term = f"127.0.0.1:{hub.server_address[1]}/tool"
-        for program in (TARE, DOCKER):
-            rows = engine.client(program, "search", term).stdout.splitlines()
-            assert rows[0].split() == ["NAME", "DESCRIPTION", "STARS", "OFFICIAL"] and len(rows) == 4, program
-            assert "a description that is rather longer than the…" in rows[1] and rows[1].split()[-2:] == ["50", "[OK]"]
-            assert "the column" in engine.client(program, "search", "--no-trunc", term).stdout
-            assert engine.client(program, "search", "--format", "{{.StarCount}}", term).stdout == "50\n49\n48\n"
-            assert engine.client(program, "search", "--filter", "stars=50", "--format", "{{.Name}}", term).stdout.count("tool") == 1
-            assert engine.client(program, "search", "--filter", "is-official=false", "--format", "{{.Name}}", term).stdout.count("tool") == 2
-            engine.client(program, "search", "--limit", "7", term)
-            assert "n=7" in hub.asked[-1]
-    finally:
-        hub.shutdown()
-        hub.server_close()
-    failed = engine.tare("search", f"{registry.host}/tool", check=False)
-    assert failed.returncode == 1 and registry.host in failed.stderr, failed.stderr

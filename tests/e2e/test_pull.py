@@ -220,7 +220,7 @@ def test_passwords(engine, layouts):
         anonymous = engine.api("POST", path)
         assert (anonymous.status, anonymous.message) == (500, f'Get "http://{registry.host}/v2/bb/manifests/1": no basic auth credentials')
         wrong = engine.api("POST", path, headers={"X-Registry-Auth": auth_header("ann", "wrong", registry.host)})
-        assert wrong.status == 500 and wrong.message == "unauthorized: authentication required"
+        assert wrong.status == 500 and wrong.message == f"{registry.host}/bb: unauthorized: authentication required"
         right = engine.api("POST", path, headers={"X-Registry-Auth": auth_header("ann", "secret", registry.host)})
         assert "Downloaded newer image" in right.messages[-1]["status"]
         body = {"username": "ann", "password": "secret", "serveraddress": registry.host}

@@ -213,7 +213,9 @@ int cmd_search(struct cli *cli, const struct options *options, GError **error)
                                            : "");
         json_object_set_new(row, "Name", json_string_lossy(json_get_string(result, "name", "")));
         json_object_set_new(row, "Description", json_string_lossy(cut));
-        ok = ok && list_add(list, row, error);
+        ok = list_add(list, row, error);
+        if (!ok)
+            break;
     }
     if (ok)
         list_finish(list, error);

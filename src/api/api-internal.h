@@ -4,6 +4,7 @@
 
 #include "api/http.h"
 #include "base/filter.h"
+#include "base/platform.h"
 #include "engine/engine.h"
 
 struct api_request {
@@ -47,6 +48,10 @@ bool api_query_filters(const struct api_request *request, json_t **ret, GError *
 bool api_query_time(const struct api_request *request, const char *name, gint64 *ret_ns, GError **error);
 /* "repo" and "tag" as one reference; NULL without repo. g_free. */
 char *api_query_reference(const struct api_request *request);
+/* A platform as newer endpoints take it: {"os","architecture","variant"}. *ret_given is false where there is none, or the
+ * request's version is older than the parameter. Clear it. */
+bool api_query_platform(const struct api_request *request, const char *name, unsigned min_version, struct platform *ret,
+                        bool *ret_given, GError **error);
 /* The JSON body, an object; *ret is NULL for an empty one. */
 #define API_SECRETS_HEADER "X-Tare-Secrets"
 bool api_lend_secrets(struct api_request *request, GError **error);

@@ -24,17 +24,35 @@ static bool list_images(struct api_request *request, GError **error)
     return image_store_list_json(request->engine->images, &options, answer, error) && api_respond_text(request, answer);
 }
 
+/* The image that is asked about must be for the platform that is asked for. */
+static bool check_platform(struct api_request *request, const char *parameter, unsigned min_version, GError **error)
+{
+    struct platform platform;
+    bool given;
+    if (!api_query_platform(request, parameter, min_version, &platform, &given, error))
+        return false;
+    if (!given)
+        return true;
+    bool ok = image_store_check_platform(request->engine->images, request->name, &platform, error);
+    platform_clear(&platform);
+    return ok;
+}
+
 static bool inspect_image(struct api_request *request, GError **error)
 {
     json_t *answer = NULL;
-    return image_store_inspect(request->engine->images, request->name, request->version, &answer, error) &&
+    if (request->version >= 49 && api_query(request, "platform") && api_query_bool(request, "manifests"))
+        return error_set(error, TARE_ERROR_INVALID, "conflicting options: manifests and platform options cannot both be set");
+    return check_platform(request, "platform", 49, error) &&
+           image_store_inspect(request->engine->images, request->name, request->version, &answer, error) &&
            api_respond_json(request, 200, answer);
 }
 
 static bool show_history(struct api_request *request, GError **error)
 {
     json_t *answer = NULL;
-    return image_store_history(request->engine->images, request->name, &answer, error) && api_respond_json(request, 200, answer);
+    return check_platform(request, "platform", 48, error) &&
+           image_store_history(request->engine->images, request->name, &answer, error) && api_respond_json(request, 200, answer);
 }
 
 static bool tag_image(struct api_request *request, GError **error)
@@ -55,7 +73,8 @@ static bool remove_image(struct api_request *request, GError **error)
     json_t *answer = NULL;
     if (strspn(request->name, " \t") == strlen(request->name))
         return error_set(error, TARE_ERROR_INVALID, "image name cannot be blank");
-    return image_store_remove(request->engine->images, request->name, api_query_bool(request, "force"),
+    return check_platform(request, "platforms", 50, error) &&
+           image_store_remove(request->engine->images, request->name, api_query_bool(request, "force"),
                               !api_query_bool(request, "noprune"), &answer, error) &&
            api_respond_json(request, 200, answer);
 }
@@ -72,22 +91,38 @@ static bool prune_images(struct api_request *request, GError **error)
 }
 
 /* A tar that fails half-way is cut off, so that nobody takes it for whole. */
-static bool save(struct api_request *request, const char *const *names, GError **error)
+static bool send_archive(struct api_request *request, const char *const *names, const struct image_save_options *options,
+                         GError **error)
 {
     struct api_stream answer;
+    g_autofd int file = http_exchange_take_file(request->http, "output");
+    if (file < 0) {
+        api_stream_init(&answer, request, "application/x-tar", true);
+        return image_save(request->engine->images, names, options, &answer.sink, error);
+    }
+    struct fd_sink sink;
+    fd_sink_init(&sink, file, "archive");
+    if (!image_save(request->engine->images, names, options, &sink.sink, error))
+        return false;
+    http_exchange_header(request->http, "X-Tare-File", "written");
+    return api_respond_empty(request, 200);
+}
+
+static bool save(struct api_request *request, const char *const *names, GError **error)
+{
     /* Ours: the layers that whoever asked has already. */
     g_autofree const char **without = http_request_query_all(http_exchange_request(request->http), "without");
-    g_autofd int file = http_exchange_take_file(request->http, "output");
-    if (file >= 0) {
-        struct fd_sink sink;
-        fd_sink_init(&sink, file, "archive");
-        if (!image_save(request->engine->images, names, without, &sink.sink, http_exchange_cancel(request->http), error))
-            return false;
-        http_exchange_header(request->http, "X-Tare-File", "written");
-        return api_respond_empty(request, 200);
-    }
-    api_stream_init(&answer, request, "application/x-tar", true);
-    return image_save(request->engine->images, names, without, &answer.sink, http_exchange_cancel(request->http), error);
+    struct platform platform;
+    bool given;
+    if (!api_query_platform(request, "platform", 48, &platform, &given, error))
+        return false;
+    const struct image_save_options options = { .without = without,
+                                                .platform = given ? &platform : NULL,
+                                                .cancel = http_exchange_cancel(request->http) };
+    bool ok = send_archive(request, names, &options, error);
+    if (given)
+        platform_clear(&platform);
+    return ok;
 }
 
 static bool save_one(struct api_request *request, GError **error)
@@ -105,14 +140,21 @@ static bool save_many(struct api_request *request, GError **error)
 static bool load_images(struct api_request *request, GError **error)
 {
     struct api_stream progress;
+    struct platform platform;
+    bool given;
+    if (!api_query_platform(request, "platform", 48, &platform, &given, error))
+        return false;
     api_stream_init(&progress, request, "application/json", false);
     const struct image_load_options options = { .quiet = api_query_bool_default(request, "quiet", true),
+                                                .platform = given ? &platform : NULL,
                                                 .cancel = http_exchange_cancel(request->http) };
     g_autofd int file = http_exchange_take_file(request->http, "input");
     struct fd_source source;
     fd_source_init(&source, file, "archive");
     struct byte_source *archive = file >= 0 ? &source.source : http_exchange_body(request->http);
     bool ok = image_load(request->engine->images, archive, &options, &progress.sink, error);
+    if (given)
+        platform_clear(&platform);
     return api_finish_messages(request, ok, error);
 }
 

@@ -208,3 +208,27 @@ bool api_send_error(struct api_request *request, const GError *error)
     json_object_set_new(message, "error", json_string_lossy(error->message));
     return api_send_message(request, message, NULL);
 }
+
+bool api_query_platform(const struct api_request *request, const char *name, unsigned min_version, struct platform *ret,
+                        bool *ret_given, GError **error)
+{
+    g_autofree const char **all = http_request_query_all(http_exchange_request(request->http), name);
+    *ret_given = false;
+    if (request->version < min_version || !all || !all[0] || !*all[0])
+        return true;
+    if (all[1])
+        return error_set(error, TARE_ERROR_INVALID, "multiple platform parameters are not supported in this API version");
+    g_autoptr(json_t) object = json_parse(all[0], strlen(all[0]), HTTP_MAX_JSON, "failed to parse platform", error);
+    if (!object)
+        return false;
+    bool has_os = *json_get_string(object, "os", ""), has_architecture = *json_get_string(object, "architecture", "");
+    bool has_others = *json_get_string(object, "variant", "") || *json_get_string(object, "os.version", "") ||
+                      json_array_size(json_get_array(object, "os.features")) > 0;
+    if (!has_os && !has_architecture && has_others)
+        return error_set(error, TARE_ERROR_INVALID, "optional platform fields provided, but OS and Architecture are missing");
+    if (!has_os || !has_architecture)
+        return error_set(error, TARE_ERROR_INVALID, "both OS and Architecture must be provided");
+    platform_from_json(object, ret);
+    *ret_given = true;
+    return true;
+}

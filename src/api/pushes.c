@@ -17,25 +17,16 @@ static bool send_message(void *user, const json_t *message, GError **error)
 /* Since 1.46: {"os","architecture","variant"}; an image here has one platform, which must be the one that is meant. */
 static bool check_platform(struct api_request *request, const char *name, const char *tag, GError **error)
 {
-    const char *text = request->version >= 46 ? api_query(request, "platform") : NULL;
-    if (!text)
-        return true;
-    g_autoptr(json_t) wanted = json_parse(text, strlen(text), HTTP_MAX_JSON, "invalid platform", error);
-    g_autofree char *full = g_strconcat(name, ":", tag ? tag : "latest", NULL);
-    g_autoimage struct image *image = NULL;
-    if (!wanted || !image_store_get(request->engine->images, full, &image, error))
+    struct platform platform;
+    bool given;
+    if (!api_query_platform(request, "platform", 46, &platform, &given, error))
         return false;
-    static const char *const parts[] = { "os", "architecture", "variant" };
-    for (size_t i = 0; i < G_N_ELEMENTS(parts); i++) {
-        const char *value = json_get_string(wanted, parts[i], ""), *has = json_get_string(image->config, parts[i], "");
-        if (*value && strcmp(value, has) != 0)
-            return error_set(error, TARE_ERROR_NOT_FOUND,
-                             "image with reference %s was found but its platform (%s/%s) does not match the specified platform "
-                             "(%s/%s)",
-                             full, json_get_string(image->config, "os", ""), json_get_string(image->config, "architecture", ""),
-                             json_get_string(wanted, "os", ""), json_get_string(wanted, "architecture", ""));
-    }
-    return true;
+    if (!given)
+        return true;
+    g_autofree char *full = g_strconcat(name, ":", tag ? tag : "latest", NULL);
+    bool ok = image_store_check_platform(request->engine->images, full, &platform, error);
+    platform_clear(&platform);
+    return ok;
 }
 
 /* compression: ours; "gzip" or "zstd", for layers that have to be compressed. */

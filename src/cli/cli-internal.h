@@ -299,6 +299,8 @@ void query_add(GString *query, const char *key, const char *value);
 void query_add_bool(GString *query, const char *key, bool value); /* "1", nothing when false */
 void query_add_int(GString *query, const char *key, gint64 value);
 void query_add_json(GString *query, const char *key, json_t *value); /* steals value */
+/* A platform as newer endpoints take it; none where text is NULL or empty. */
+bool query_add_platform(GString *query, const char *key, const char *text, GError **error);
 /* -f a=b …: the API's {"a":{"b":true}}; nothing where none is given. */
 void query_add_filters(GString *query, const struct options *options);
 json_t *filters_from_options(const struct options *options, GError **error);

@@ -43,7 +43,10 @@ int cmd_image_history(struct cli *cli, const struct options *options, GError **e
          human = options_bool(options, "human", true);
     g_autofree char *path = api_path("images", options->args[0], "/history");
     g_autoptr(GString) query = g_string_new(NULL);
-    query_add(query, "platform", options_string(options, "platform", NULL));
+    if (!query_add_platform(query, "platform", options_string(options, "platform", NULL), error)) {
+        g_prefix_error(error, "invalid platform: ");
+        return 1;
+    }
     struct list *list = list_new(fields, options_string(options, "format", NULL),
                                  human ? "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
                                        : "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",

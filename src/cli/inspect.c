@@ -45,9 +45,9 @@ static char *fetch(struct inspection *inspection, const struct kind *kind, const
         query_add_bool(query, "size", options_bool(inspection->options, "size", false));
     if (strcmp(kind->name, "network") == 0 && options_bool(inspection->options, "verbose", false))
         query_add(query, "verbose", "true");
-    const char *platform = options_string(inspection->options, "platform", NULL);
-    if (strcmp(kind->name, "image") == 0 && platform)
-        query_add(query, "platform", platform);
+    if (strcmp(kind->name, "image") == 0 &&
+        !query_add_platform(query, "platform", options_string(inspection->options, "platform", NULL), error))
+        return NULL;
     struct call call = { .method = "GET", .path = path, .query = query->str };
     return api_text(inspection->cli, &call, ret_length, error);
 }

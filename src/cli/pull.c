@@ -50,22 +50,6 @@ int cmd_image_pull(struct cli *cli, const struct options *options, GError **erro
     return 0;
 }
 
-/* "linux/arm64/v8" as the API has it: {"architecture","os","variant"}. */
-static bool add_platform(GString *query, const char *platform, GError **error)
-{
-    if (!platform || !*platform)
-        return true;
-    g_auto(GStrv) parts = g_strsplit(platform, "/", 3);
-    if (!*parts[0] || !parts[1] || !*parts[1])
-        return error_set(error, TARE_ERROR_INVALID, "\"%s\": unknown operating system or architecture: invalid argument",
-                         platform);
-    json_t *object = json_pack("{s:s, s:s}", "architecture", parts[1], "os", parts[0]);
-    if (parts[2])
-        json_object_set_new(object, "variant", json_string(parts[2]));
-    query_add_json(query, "platform", object);
-    return true;
-}
-
 /* An image that was pulled from elsewhere goes on as the very blobs that it came as, and these may need credentials there. */
 static char *auths_of_sources(struct cli *cli, const char *reference)
 {
@@ -102,8 +86,11 @@ int cmd_image_push(struct cli *cli, const struct options *options, GError **erro
     query_add(query, "compression", options_string(options, "compression", NULL));
     g_autofree char *pushed = all ? g_strdup(name.name) : g_strconcat(name.name, ":", name.tag ? name.tag : "latest", NULL);
     image_name_clear(&name);
-    if (!add_platform(query, options_string(options, "platform", NULL), error))
+    const char *platform = options_string(options, "platform", NULL);
+    if (!query_add_platform(query, "platform", platform, error)) {
+        print_error("Invalid platform %s", platform);
         return 1;
+    }
     if (all && named)
         return error_set(error, TARE_ERROR_INVALID, "tag can't be used with --all-tags/-a"), 1;
     if (!all && !named && !quiet)

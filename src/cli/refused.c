@@ -15,7 +15,6 @@ static const char windows[] = "it is for Windows engines", kubernetes[] = "Kuber
                   orchestrator[] = "only Swarm was left of the orchestrators, and clusters are not supported",
                   cluster[] = "cluster volumes need Swarm, which is not supported",
                   kernel_memory[] = "Linux has no such limit any more",
-                  platforms[] = "each image is kept for the one platform that it was made for",
                   trust[] = "signatures of Docker Content Trust are not supported; contents are verified by their digests";
 
 static const char checkpoints[] = "containers cannot be checkpointed", swarm[] = "this engine runs on one machine";
@@ -40,11 +39,6 @@ static const struct refusal refusals[] = {
     { "context update", "kubernetes", kubernetes },
     { "stack", "orchestrator", orchestrator },
     { "version", "kubeconfig", kubernetes },
-    { "image history", "platform", platforms },
-    { "image inspect", "platform", platforms },
-    { "image load", "platform", platforms },
-    { "image rm", "platform", platforms },
-    { "image save", "platform", platforms },
     { NULL, "disable-content-trust", trust, "true" },
     { "volume create", "availability", cluster },
     { "volume create", "group", cluster },

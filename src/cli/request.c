@@ -1,6 +1,8 @@
 /* One call of the Engine API: version, query, errors and answers. */
 #include "cli/cli-internal.h"
 
+#include "base/platform.h"
+
 #include "base/fd.h"
 #include "base/parse.h"
 
@@ -37,6 +39,18 @@ void query_add_json(GString *query, const char *key, json_t *value)
     g_autofree char *text = json_text(value);
     json_decref(value);
     query_add(query, key, text);
+}
+
+bool query_add_platform(GString *query, const char *key, const char *text, GError **error)
+{
+    struct platform platform;
+    if (!text || !*text)
+        return true;
+    if (!platform_parse(text, &platform, error))
+        return false;
+    query_add_json(query, key, platform_to_json(&platform));
+    platform_clear(&platform);
+    return true;
 }
 
 json_t *filters_from_options(const struct options *options, GError **error)

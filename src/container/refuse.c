@@ -269,30 +269,18 @@ bool request_refuse(struct container_manager *manager, const json_t *config, con
 
 bool request_check_platform(const char *platform, const char *image_name, const json_t *image_config, GError **error)
 {
-    const char *os = json_get_string(image_config, "os", "linux"),
-               *architecture = json_get_string(image_config, "architecture", "");
-    static const char *const systems[] = { "linux", "windows", "darwin", "freebsd", NULL };
+    struct platform wanted, own;
     if (!platform || !*platform)
         return true;
-    g_auto(GStrv) parts = g_strsplit(platform, "/", 4);
-    guint n = g_strv_length(parts);
-    for (guint i = 0; i < n; i++)
-        if (!*parts[i] ||
-            strspn(parts[i], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") != strlen(parts[i]))
-            n = 0;
-    if (n == 0 || n > 3)
-        return INVALID("\"%s\": cannot parse platform specifier: invalid argument", platform);
-    bool only_os = n == 1 && g_strv_contains(systems, parts[0]);
-    const char *wanted_os = n > 1 || only_os ? parts[0] : "linux", *wanted = n > 1 ? parts[1] : only_os ? architecture : parts[0];
-    static const char *const aliases[][2] = {
-        { "x86_64", "amd64" }, { "x86-64", "amd64" }, { "aarch64", "arm64" }, { "i386", "386" }
-    };
-    for (size_t i = 0; i < G_N_ELEMENTS(aliases); i++)
-        if (!g_ascii_strcasecmp(wanted, aliases[i][0]))
-            wanted = aliases[i][1];
-    if (!g_ascii_strcasecmp(wanted_os, os) && !g_ascii_strcasecmp(wanted, architecture))
-        return true;
-    return error_set(error, TARE_ERROR_NOT_FOUND,
-                     "image with reference %s was found but does not match the specified platform: wanted %s/%s, actual: %s/%s",
-                     image_name, wanted_os, wanted, os, architecture);
+    if (!platform_parse(platform, &wanted, error))
+        return false;
+    platform_from_json(image_config, &own);
+    bool same_kind = strcmp(wanted.os, own.os) == 0 && strcmp(wanted.architecture, own.architecture) == 0;
+    bool ok = platform_score(&wanted, &own) > 0 || (same_kind && !*own.variant);
+    g_autofree char *wanted_text = platform_text(&wanted), *own_text = platform_text(&own);
+    platform_clear(&wanted);
+    platform_clear(&own);
+    return ok || error_set(error, TARE_ERROR_NOT_FOUND,
+                           "image with reference %s was found but does not match the specified platform: wanted %s, actual: %s",
+                           image_name, wanted_text, own_text);
 }

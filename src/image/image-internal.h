@@ -50,3 +50,6 @@ bool store_put_layer(struct image_store *store, const struct layer_info *layer, 
 bool image_filter_check_names(const json_t *filters, const char *const *known, GError **error);
 /* until=…: RFC 3339, unix seconds or a duration before now → ns. */
 bool image_filter_time(const char *text, gint64 *ret_ns, GError **error);
+
+/* Whether an image with this config is for exactly that platform. */
+bool image_is_for(const json_t *config, const struct platform *platform);

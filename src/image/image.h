@@ -7,6 +7,7 @@
 #include "base/database.h"
 #include "base/event.h"
 #include "base/json.h"
+#include "base/platform.h"
 #include "image/reference.h"
 #include "layer/layer.h"
 
@@ -51,6 +52,8 @@ bool image_store_get(struct image_store *store, const char *name, struct image *
 /* All, newest first. Free with g_ptr_array_unref. */
 bool image_store_list(struct image_store *store, GPtrArray **ret, GError **error);
 bool image_store_count(struct image_store *store, gint64 *ret, GError **error);
+/* NOT_FOUND where the image that the name means is not for the platform, as moby's API says it. */
+bool image_store_check_platform(struct image_store *store, const char *name, const struct platform *platform, GError **error);
 
 /* Registers an image. config: the document without rootfs and (if absent) without created; layers: lowest first. Makes fix-ups,
  * writes the record durably, in one transaction with the tags. The same document again is the same image: success. config is
@@ -147,19 +150,23 @@ struct image_import_options {
     const char *message;      /* NULL: the default text */
     const json_t *run_config; /* or NULL */
     const char *reference;    /* or NULL: dangling */
-    const char *platform;     /* or NULL */
+    const char *platform;     /* "linux/arm64/v8", or NULL: the host's */
     struct cancel *cancel;
 };
 bool image_import(struct image_store *store, struct byte_source *source, const struct image_import_options *options,
                   struct image **ret, GError **error);
 
 /* docker save and load. names: references or ids. progress lines of load are the API's JSON messages. */
-/* without: layers (diff ids) whose tars the reader has already; NULL-terminated, or NULL. */
-bool image_save(struct image_store *store, const char *const *names, const char *const *without, struct byte_sink *sink,
-                struct cancel *cancel, GError **error);
+struct image_save_options {
+    const char *const *without;      /* layers (diff ids) whose tars the reader has already; NULL-terminated, or NULL */
+    const struct platform *platform; /* that each image must be for, or NULL */
+    struct cancel *cancel;
+};
+bool image_save(struct image_store *store, const char *const *names, const struct image_save_options *options,
+                struct byte_sink *sink, GError **error);
 struct image_load_options {
-    bool quiet;           /* no progress of layers */
-    const char *platform; /* of an image for several: "linux/arm64"; NULL: the host's */
+    bool quiet;                      /* no progress of layers */
+    const struct platform *platform; /* images for others are left out; NULL: of one for several, the host's */
     struct cancel *cancel;
 };
 bool image_load(struct image_store *store, struct byte_source *source, const struct image_load_options *options,

@@ -7,18 +7,20 @@
 
 #include <string.h>
 
-/* "linux/arm64/v8" → os, architecture, variant of the document. */
-static bool set_platform(json_t *config, const char *platform, GError **error)
+static bool set_platform(json_t *config, const char *text, GError **error)
 {
-    g_auto(GStrv) parts = g_strsplit(platform ? platform : "", "/", 4);
-    guint n = g_strv_length(parts);
-    if (platform && *platform && (n > 3 || strcmp(parts[0], "linux") != 0))
-        return error_set(error, TARE_ERROR_INVALID, "operating system is not supported: %s", platform);
-    json_object_set_new(config, "architecture", json_string(n > 1 ? parts[1] : platform_architecture()));
-    json_object_set_new(config, "os", json_string("linux"));
-    if (n > 2)
-        json_object_set_new(config, "variant", json_string(parts[2]));
-    return true;
+    struct platform platform;
+    if (!platform_parse(text, &platform, error))
+        return false;
+    bool ok = strcmp(platform.os, "linux") == 0 || error_set(error, TARE_ERROR_INVALID, "operating system is not supported");
+    if (ok) {
+        json_object_set_new(config, "architecture", json_string(platform.architecture));
+        json_object_set_new(config, "os", json_string(platform.os));
+        if (*platform.variant)
+            json_object_set_new(config, "variant", json_string(platform.variant));
+    }
+    platform_clear(&platform);
+    return ok;
 }
 
 static json_t *import_document(const struct image_import_options *options, GError **error)

@@ -35,6 +35,32 @@ static void add_dated_members(json_t *object, const struct image *image, unsigne
     }
 }
 
+bool image_is_for(const json_t *config, const struct platform *platform)
+{
+    struct platform own;
+    platform_from_json(config, &own);
+    bool same = platform_score(platform, &own) == PLATFORM_SAME;
+    platform_clear(&own);
+    return same;
+}
+
+bool image_store_check_platform(struct image_store *store, const char *name, const struct platform *platform, GError **error)
+{
+    g_autoimage struct image *image = NULL;
+    struct platform own;
+    if (!image_store_get(store, name, &image, error))
+        return false;
+    platform_from_json(image->config, &own);
+    /* An image that names no variant runs on each. */
+    bool ok = platform_score(platform, &own) > 0 ||
+              (!*own.variant && strcmp(own.os, platform->os) == 0 && strcmp(own.architecture, platform->architecture) == 0);
+    g_autofree char *is = platform_text(&own), *wanted = platform_text(platform);
+    platform_clear(&own);
+    return ok || error_set(error, TARE_ERROR_NOT_FOUND,
+                           "image with reference %s was found but its platform (%s) does not match the specified platform (%s)",
+                           name, is, wanted);
+}
+
 bool image_store_inspect(struct image_store *store, const char *name, unsigned api_version, json_t **ret, GError **error)
 {
     g_autoimage struct image *image = NULL;

@@ -13,8 +13,9 @@ struct loading {
     struct cancel *cancel;
     struct image_layer_claim claim;
     const char *holder;
-    const char *platform; /* wanted, or NULL */
+    const struct platform *platform; /* wanted, or NULL */
     bool quiet;
+    guint n_loaded;
     GHashTable *seen; /* files whose bytes were shown as they came */
 };
 

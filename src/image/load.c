@@ -98,18 +98,6 @@ static char **layout_tags(const json_t *entry)
 
 /* ---- which of several platforms ---- */
 
-/* "linux/arm64/v8", as far as given. */
-static bool is_platform(const json_t *entry, const char *wanted)
-{
-    const json_t *platform = json_get_object(entry, "platform");
-    g_auto(GStrv) parts = g_strsplit(wanted, "/", 3);
-    const char *const keys[] = { "os", "architecture", "variant" };
-    for (guint i = 0; i < G_N_ELEMENTS(keys) && parts[i]; i++)
-        if (strcmp(json_get_string(platform, keys[i], ""), parts[i]) != 0)
-            return false;
-    return true;
-}
-
 static bool is_attestation(const json_t *entry)
 {
     return json_get_string(json_get_object(entry, "annotations"), "vnd.docker.reference.type", NULL) != NULL ||
@@ -122,19 +110,38 @@ static bool is_here(const struct loading *loading, const json_t *entry)
     return path && layer_archive_has(loading->archive, path);
 }
 
+static unsigned score_of(const struct platform *wanted, const json_t *entry)
+{
+    struct platform given;
+    platform_from_json(json_get_object(entry, "platform"), &given);
+    unsigned score = platform_score(wanted, &given);
+    platform_clear(&given);
+    return score;
+}
+
 /* An index within the layout is one image for several platforms: the one asked for, else the host's, else the first that is in
  * the archive. Borrowed, or NULL. */
 static const json_t *choose_platform(const struct loading *loading, const json_t *entries)
 {
-    g_autofree char *host = g_strconcat("linux/", platform_architecture(), NULL);
-    const char *const wanted[] = { loading->platform ? loading->platform : host, loading->platform ? NULL : "" };
-    for (size_t w = 0; w < G_N_ELEMENTS(wanted) && wanted[w]; w++) {
-        size_t i;
-        json_t *entry;
-        json_array_foreach(entries, i, entry) if (!is_attestation(entry) && is_here(loading, entry) &&
-                                                  (!*wanted[w] || is_platform(entry, wanted[w]))) return entry;
+    struct platform host;
+    const json_t *best = NULL, *first = NULL;
+    unsigned best_score = 0;
+    size_t i;
+    json_t *entry;
+    platform_parse(NULL, &host, NULL);
+    json_array_foreach(entries, i, entry)
+    {
+        if (is_attestation(entry) || !is_here(loading, entry))
+            continue;
+        unsigned score = score_of(loading->platform ? loading->platform : &host, entry);
+        if (score > best_score && (!loading->platform || score == PLATFORM_SAME)) {
+            best = entry;
+            best_score = score;
+        }
+        first = first ? first : entry;
     }
-    return NULL;
+    platform_clear(&host);
+    return best || loading->platform ? best : first;
 }
 
 static bool parse_layout_entry(struct loading *loading, const json_t *entry, char **tags, GPtrArray *images, unsigned depth,
@@ -298,6 +305,9 @@ static bool load_image(struct loading *loading, const struct loaded_image *loade
     g_autoptr(json_t) config = text ? json_parse(text, strlen(text), MANIFEST_MAX, loaded->config_path, error) : NULL;
     if (!config || !check_os(config, error))
         return false;
+    if (loading->platform && !image_is_for(config, loading->platform))
+        return true;
+    loading->n_loaded++;
     g_auto(GStrv) diff_ids = json_string_array(json_get_array(json_get_object(config, "rootfs"), "diff_ids"));
     guint n = diff_ids ? g_strv_length(diff_ids) : 0;
     guint n_paths = loaded->layer_paths ? g_strv_length(loaded->layer_paths) : 0;
@@ -322,6 +332,13 @@ static bool load_image(struct loading *loading, const struct loaded_image *loade
            load_announce(loading, loaded->tags, image, error);
 }
 
+/* Nothing that was asked for is there: said as moby does where images for several platforms are kept. */
+static bool none_for_platform(const struct loading *loading, GError **error)
+{
+    g_autofree char *text = platform_text(loading->platform);
+    return error_set(error, TARE_ERROR_NOT_FOUND, "no images providing the requested platform(s) found: [%s]", text);
+}
+
 static bool load_all(struct loading *loading, GError **error)
 {
     if (load_is_legacy(loading))
@@ -329,12 +346,10 @@ static bool load_all(struct loading *loading, GError **error)
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func(loaded_image_free);
     if (!parse_archive(loading, images, error))
         return false;
-    if (images->len == 0 && loading->platform)
-        return error_set(error, TARE_ERROR_NOT_FOUND, "no image of the archive is for platform %s", loading->platform);
     bool ok = true;
     for (guint i = 0; ok && i < images->len; i++)
         ok = cancel_check(loading->cancel, error) && load_image(loading, images->pdata[i], error);
-    return ok;
+    return ok && (!loading->platform || loading->n_loaded > 0 || none_for_platform(loading, error));
 }
 
 /* Layers are shown as they come where their name tells which they are; the rest when they are stored. */

@@ -23,8 +23,9 @@ struct saving {
     struct image_store *store;
     struct tar_writer *writer;
     struct cancel *cancel;
-    GPtrArray *images;   /* of struct saved_image *, in the order asked for */
-    GHashTable *written; /* paths in the archive already there */
+    const struct platform *platform; /* wanted, or NULL */
+    GPtrArray *images;               /* of struct saved_image *, in the order asked for */
+    GHashTable *written;             /* paths in the archive already there */
     json_t *index, *manifest, *repositories;
 };
 
@@ -220,16 +221,31 @@ static bool write_archive(struct saving *saving, GError **error)
            tar_writer_finish(saving->writer, error);
 }
 
-bool image_save(struct image_store *store, const char *const *names, const char *const *without, struct byte_sink *sink,
-                struct cancel *cancel, GError **error)
+static bool check_platforms(const struct saving *saving, GError **error)
 {
-    struct saving saving = { .store = store, .cancel = cancel, .images = g_ptr_array_new_with_free_func(saved_image_free) };
+    for (guint i = 0; saving->platform && i < saving->images->len; i++) {
+        const struct saved_image *saved = saving->images->pdata[i];
+        if (image_is_for(saved->image->config, saving->platform))
+            continue;
+        g_autofree char *text = platform_text(saving->platform);
+        return error_set(error, TARE_ERROR_NOT_FOUND, "no suitable export target found for platform %s", text);
+    }
+    return true;
+}
+
+bool image_save(struct image_store *store, const char *const *names, const struct image_save_options *options,
+                struct byte_sink *sink, GError **error)
+{
+    struct saving saving = { .store = store,
+                             .cancel = options->cancel,
+                             .platform = options->platform,
+                             .images = g_ptr_array_new_with_free_func(saved_image_free) };
     bool ok = true;
     for (; ok && *names; names++)
         ok = add_name(&saving, *names, error);
-    if (ok) {
+    if (ok && check_platforms(&saving, error)) {
         saving.written = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-        for (; without && *without; without++)
+        for (const char *const *without = options->without; without && *without; without++)
             if (digest_is_valid(*without))
                 g_hash_table_add(saving.written, g_strconcat("blobs/sha256/", digest_hex(*without), NULL));
         saving.index = json_array();
@@ -242,6 +258,8 @@ bool image_save(struct image_store *store, const char *const *names, const char 
         json_decref(saving.manifest);
         json_decref(saving.index);
         g_hash_table_unref(saving.written);
+    } else {
+        ok = false;
     }
     g_ptr_array_unref(saving.images);
     return ok;

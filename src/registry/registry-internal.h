@@ -97,7 +97,8 @@ struct transport *transport_new(void);
 void transport_free(struct transport *transport);
 /* A name and port that both sides agree on: what must not change when credentials go along. "https://host:443" */
 char *url_origin(const char *url);
-char *url_host(const char *url); /* "host" or "host:port", as written */
+char *url_host(const char *url);                                 /* "host" or "host:port", as written */
+char *url_part(const char *url, CURLUPart part, unsigned flags); /* NULL where it has none; g_free */
 char *url_resolve(const char *base, const char *target);
 
 struct exchange {
@@ -270,22 +271,6 @@ struct records_layer {
 };
 bool records_note_pull(struct registry *registry, const struct records_layer *layers, size_t n_layers, const char *repository,
                        const char *holder, GError **error);
-
-/* ---- platform.c: which entry of an index is ours. Pure. ---- */
-struct platform {
-    char *os, *architecture, *variant; /* variant: "" where it says nothing */
-};
-void platform_clear(struct platform *platform);
-/* "linux/arm64/v8", "arm64", "linux"; NULL or "": the host's. */
-bool platform_parse(const char *text, struct platform *ret, GError **error);
-/* "linux/arm64/v8"; g_free. */
-char *platform_text(const struct platform *platform);
-/* From an image's config or an index's entry. */
-void platform_from_json(const json_t *object, struct platform *ret);
-/* How well an image for `given` runs on `wanted`: 0 not at all, more is better. */
-unsigned platform_score(const struct platform *wanted, const struct platform *given);
-/* The best entry of an index, borrowed; NULL where none fits. */
-const json_t *platform_choose(const json_t *index, const struct platform *wanted);
 
 /* ---- fetch.c: the bytes of one blob ---- */
 struct fetch;

@@ -3,11 +3,12 @@
 #include "engine/download.h"
 
 #include "base/proxy.h"
+#include "registry/registry.h"
 
 #include <curl/curl.h>
 #include <string.h>
 
-enum { ROOM = 1 << 20, POLL_MS = 200, CONNECT_TIMEOUT_S = 30, STALL_S = 60 };
+enum { ROOM = 1 << 20, REFUSAL_MAX = 64 << 10, POLL_MS = 200, CONNECT_TIMEOUT_S = 30, STALL_S = 60 };
 
 struct download {
     struct byte_source source;
@@ -23,6 +24,7 @@ struct download {
     download_progress_func progress;
     void *user;
     char *content_type;
+    char *reason; /* of the status, with a space before it */
     char problem[CURL_ERROR_SIZE];
 };
 
@@ -56,17 +58,57 @@ static bool turn(struct download *download, GError **error)
     return true;
 }
 
+/* The reason of the last status line: "HTTP/1.1 404 Not Found". */
+static size_t take_header(char *data, size_t size, size_t n, void *user)
+{
+    struct download *download = user;
+    g_autofree char *line = g_strndup(data, size * n);
+    g_strstrip(line);
+    if (g_str_has_prefix(line, "HTTP/")) {
+        const char *code = strchr(line, ' '), *reason = code ? strchr(code + 1, ' ') : NULL;
+        g_free(download->reason);
+        download->reason = g_strdup(reason ? reason : "");
+    }
+    return size * n;
+}
+
+static enum tare_error status_code(long status)
+{
+    switch (status) {
+    case 400:
+        return TARE_ERROR_INVALID;
+    case 401:
+        return TARE_ERROR_UNAUTHORIZED;
+    case 403:
+        return TARE_ERROR_FORBIDDEN;
+    case 404:
+        return TARE_ERROR_NOT_FOUND;
+    default:
+        return TARE_ERROR_INTERNAL;
+    }
+}
+
+/* What the server says of its refusal belongs to the message. */
+static bool refused(struct download *download, long status, GError **error)
+{
+    while (!download->done && !download->paused && download->waiting->len < REFUSAL_MAX)
+        if (!turn(download, error))
+            return false;
+    g_autofree char *text = g_strndup((char *)download->waiting->data, MIN(download->waiting->len, REFUSAL_MAX));
+    return error_set(error, status_code(status), "failed to GET %s with status %ld%s: %s", download->url, status,
+                     download->reason ? download->reason : "", g_strstrip(text));
+}
+
 static bool check_result(struct download *download, GError **error)
 {
     long status = 0;
-    if (download->done && download->result != CURLE_OK)
-        return error_set(error, TARE_ERROR_INTERNAL, "Get \"%s\": %s", download->url,
-                         download->problem[0] ? download->problem : curl_easy_strerror(download->result));
+    if (download->done && download->result != CURLE_OK) {
+        g_autofree char *what = registry_curl_describe(download->easy, download->url, (int)download->result, download->problem);
+        return error_set(error, download->result == CURLE_COULDNT_RESOLVE_HOST ? TARE_ERROR_NOT_FOUND : TARE_ERROR_INTERNAL,
+                         "Get \"%s\": %s", download->url, what);
+    }
     curl_easy_getinfo(download->easy, CURLINFO_RESPONSE_CODE, &status);
-    if (status >= 400)
-        return error_set(error, status == 404 ? TARE_ERROR_NOT_FOUND : TARE_ERROR_INTERNAL, "failed to GET %s with status %ld",
-                         download->url, status);
-    return true;
+    return status < 400 || refused(download, status, error);
 }
 
 static bool tell(struct download *download, GError **error)
@@ -103,6 +145,7 @@ static gssize read_download(struct byte_source *source, void *buffer, gsize leng
 static void set_options(struct download *download)
 {
     CURL *easy = download->easy;
+    registry_curl_authorities(easy);
     curl_easy_setopt(easy, CURLOPT_URL, download->url);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
@@ -116,6 +159,9 @@ static void set_options(struct download *download)
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "tare/" TARE_VERSION);
     if (!proxy_for_url(download->url)) /* else curl's own look at the environment, which also sees where redirects go */
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* whose statuses have reasons */
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, download);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, download);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, download->problem);
@@ -181,6 +227,7 @@ void download_free(struct download *download)
     cancel_unref(download->cancel);
     g_byte_array_unref(download->waiting);
     g_free(download->content_type);
+    g_free(download->reason);
     g_free(download->url);
     g_free(download);
 }

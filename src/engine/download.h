@@ -9,8 +9,8 @@
 typedef bool (*download_progress_func)(void *user, guint64 current, guint64 total, GError **error);
 
 struct download;
-/* Returns when the server has answered: a status of 400 and more is an error 'failed to GET URL with status …'. http and https
- * only, 10 redirects at most. */
+/* Returns when the server has answered: a status of 400 and more is an error 'failed to GET URL with status 404 Not Found: …'.
+ * http and https only, 10 redirects at most. */
 bool download_open(const char *url, download_progress_func progress, void *user, struct cancel *cancel, struct download **ret,
                    GError **error);
 struct byte_source *download_source(struct download *download);

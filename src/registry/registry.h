@@ -229,3 +229,11 @@ bool registry_remote_get(struct registry *registry, const struct registry_remote
  * one, then the manifest is stored under the reference's tag or digest. g_free *ret_digest. */
 bool registry_remote_put(struct registry *registry, const struct registry_remote *remote, const json_t *request,
                          char **ret_digest, GError **error);
+
+/* ---- libcurl as Docker's users expect it, for others that use it ---- */
+/* For a handle (CURL): TLS from 1.2 on, and the authorities that $SSL_CERT_FILE and $SSL_CERT_DIR name instead of the system's.
+ */
+void registry_curl_authorities(void *easy);
+/* What a failed exchange is told as: "dial tcp 127.0.0.1:1: connect: connection refused". code: a CURLcode; problem: of the
+ * handle's error buffer. g_free. */
+char *registry_curl_describe(void *easy, const char *url, int code, const char *problem);

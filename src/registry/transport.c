@@ -57,7 +57,7 @@ void transport_free(struct transport *transport)
 
 /* ---- URLs ---- */
 
-static char *url_part(const char *url, CURLUPart part, unsigned flags)
+char *url_part(const char *url, CURLUPart part, unsigned flags)
 {
     CURLU *parsed = curl_url();
     char *text = NULL, *copy = NULL;
@@ -182,7 +182,6 @@ static void set_proxy(CURL *easy, const char *proxy)
 
 static void set_tls(CURL *easy, const struct tls_settings *tls)
 {
-    curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     if (!tls)
         return;
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, tls->skip_verify ? 0L : 1L);
@@ -241,6 +240,7 @@ static void set_options(struct turn *turn)
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, turn);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, turn->problem);
     set_proxy(easy, turn->proxy);
+    registry_curl_authorities(easy);
     set_tls(easy, exchange->tls);
     set_method(turn);
     const struct registry_request *request = exchange->request;
@@ -285,34 +285,7 @@ static char *describe_proxy(const struct turn *turn, CURLcode code)
 static char *describe(const struct turn *turn, CURLcode code)
 {
     char *of_proxy = describe_proxy(turn, code);
-    if (of_proxy)
-        return of_proxy;
-    long os_error = 0, port = 0;
-    char *address = NULL;
-    const char *problem = turn->problem[0] ? turn->problem : curl_easy_strerror(code);
-    curl_easy_getinfo(turn->easy, CURLINFO_OS_ERRNO, &os_error);
-    curl_easy_getinfo(turn->easy, CURLINFO_PRIMARY_PORT, &port);
-    curl_easy_getinfo(turn->easy, CURLINFO_PRIMARY_IP, &address);
-    g_autofree char *host = url_part(turn->exchange->url, CURLUPART_HOST, 0), *at = url_host(turn->exchange->url);
-    if (code == CURLE_COULDNT_RESOLVE_HOST)
-        return g_strdup_printf("dial tcp: lookup %s: no such host", host);
-    if (code == CURLE_COULDNT_CONNECT && os_error && address && *address)
-        return g_strdup_printf("dial tcp %s:%ld: connect: %s", address, port, error_errno_text((int)os_error));
-    if (code == CURLE_COULDNT_CONNECT)
-        return g_strdup_printf("dial tcp %s: connect: %s", at, os_error ? error_errno_text((int)os_error) : problem);
-    if (code == CURLE_SSL_CONNECT_ERROR && strstr(problem, "wrong version number"))
-        return g_strdup("http: server gave HTTP response to HTTPS client");
-    if (code == CURLE_PEER_FAILED_VERIFICATION)
-        return g_strdup_printf("tls: failed to verify certificate: x509: %s", problem);
-    if (code == CURLE_OPERATION_TIMEDOUT)
-        return g_strdup_printf("dial tcp %s: i/o timeout", at);
-    if (code == CURLE_GOT_NOTHING)
-        return g_strdup("EOF");
-    if (code == CURLE_PARTIAL_FILE)
-        return g_strdup_printf("unexpected EOF: %s", problem);
-    if (code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR)
-        return g_strdup_printf("connection broken: %s", os_error ? error_errno_text((int)os_error) : problem);
-    return g_strdup(problem);
+    return of_proxy ? of_proxy : registry_curl_describe(turn->easy, turn->exchange->url, code, turn->problem);
 }
 
 static enum exchange_result classify(const struct turn *turn, CURLcode code)

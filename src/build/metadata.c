@@ -111,14 +111,16 @@ static bool expose(json_t *ports, const char *text, GError **error)
 
 static bool change_expose(struct change *change, GError **error)
 {
-    g_autoptr(json_t) ports = json_deep_copy(map_member(change->metadata->config, "ExposedPorts"));
+    const json_t *old = json_get_object(change->metadata->config, "ExposedPorts");
+    g_autoptr(json_t) ports = old ? json_deep_copy(old) : json_object();
 
     for (char **arg = change->step->args; *arg; arg++) {
         if (!expose(ports, *arg, error))
             return false;
         g_string_append_printf(change->comment, " %s", *arg);
     }
-    json_object_set(change->metadata->config, "ExposedPorts", ports);
+    if (json_object_size(ports) > 0)
+        json_object_set(change->metadata->config, "ExposedPorts", ports);
     return true;
 }
 

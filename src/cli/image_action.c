@@ -15,6 +15,9 @@ int cmd_image_rm(struct cli *cli, const struct options *options, GError **error)
     g_autoptr(GString) query = g_string_new(NULL), problems = g_string_new(NULL);
     query_add_bool(query, "force", force);
     query_add_bool(query, "noprune", options_bool(options, "no-prune", false));
+    for (const char *const *platform = options_list(options, "platform"); *platform; platform++)
+        if (!query_add_platform(query, "platforms", *platform, error))
+            return 1;
     for (char **name = options->args; *name; name++) {
         g_autofree char *path = api_path("images", *name, "");
         g_autoptr(GError) problem = NULL;
@@ -78,6 +81,7 @@ int cmd_image_import(struct cli *cli, const struct options *options, GError **er
     struct image_name name = { 0 };
     if (options->n_args > 1 && !image_name_parse(options->args[1], &name, error))
         return 1;
+    image_name_clear(&name);
     g_autofd int opened = -1;
     int fd = -1;
     if (strcmp(source, "-") == 0)
@@ -86,9 +90,7 @@ int cmd_image_import(struct cli *cli, const struct options *options, GError **er
         return 1;
     g_autoptr(GString) query = g_string_new(NULL);
     query_add(query, "fromSrc", fd >= 0 ? "-" : source);
-    query_add(query, "repo", name.name);
-    query_add(query, "tag", name.tag);
-    image_name_clear(&name);
+    query_add(query, "repo", options->n_args > 1 ? options->args[1] : NULL);
     query_add(query, "message", options_string(options, "message", NULL));
     query_add(query, "platform", platform && *platform ? platform : NULL);
     for (const char *const *change = options_list(options, "change"); *change; change++)
@@ -117,8 +119,10 @@ int cmd_image_load(struct cli *cli, const struct options *options, GError **erro
     quiet = quiet || !is_terminal(STDOUT_FILENO);
     g_autoptr(GString) query = g_string_new(NULL);
     query_add(query, "quiet", quiet ? "1" : "0");
-    if (platform)
-        query_add(query, "platform", platform);
+    if (!query_add_platform(query, "platform", platform, error)) {
+        g_prefix_error(error, "invalid platform: ");
+        return 1;
+    }
     static const char *const headers[] = { "Content-Type", "application/x-tar", NULL };
     struct call call = { .method = "POST",
                          .path = "/images/load",
@@ -207,13 +211,15 @@ bool check_output(const char *output, const char *what, GError **error)
 int cmd_image_save(struct cli *cli, const struct options *options, GError **error)
 {
     const char *output = options_string(options, "output", NULL), *platform = options_string(options, "platform", NULL);
+    g_autoptr(GString) query = g_string_new(NULL);
+    if (!query_add_platform(query, "platform", platform, error)) {
+        g_prefix_error(error, "invalid platform: ");
+        return 1;
+    }
     if (!check_output(output, "save image", error))
         return 1;
-    g_autoptr(GString) query = g_string_new(NULL);
     for (char **name = options->args; *name; name++)
         query_add(query, "names", *name);
-    if (platform)
-        query_add(query, "platform", platform);
     struct call call = { .method = "GET", .path = "/images/get", .query = query->str };
     return save_answer(cli, &call, output, error) ? 0 : 1;
 }

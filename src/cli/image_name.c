@@ -51,6 +51,28 @@ static bool is_domain(const char *text)
     return strpbrk(text, ".:") || strcmp(text, "localhost") == 0 || strpbrk(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
 }
 
+static bool label_is_valid(const char *text)
+{
+    size_t length = strlen(text);
+    return length > 0 && all_of(text, ANY "-") && text[0] != '-' && text[length - 1] != '-';
+}
+
+/* Labels with dots between, or an IPv6 address in brackets; then a port, perhaps. */
+static bool domain_is_valid(const char *text)
+{
+    const char *bracket = *text == '[' ? strchr(text, ']') : NULL, *port = strchr(bracket ? bracket : text, ':');
+    g_autofree char *host = g_strndup(text, port ? (gsize)(port - text) : strlen(text));
+    if (port && (!port[1] || !all_of(port + 1, "0123456789")))
+        return false;
+    if (*text == '[')
+        return bracket && strspn(host + 1, "0123456789abcdefABCDEF:") + 2 == strlen(host);
+    g_auto(GStrv) labels = g_strsplit(host, ".", -1);
+    for (char **label = labels; *label; label++)
+        if (!label_is_valid(*label))
+            return false;
+    return *labels != NULL;
+}
+
 static bool check_path(const char *path, bool familiar, GError **error)
 {
     g_auto(GStrv) parts = g_strsplit(path, "/", -1);
@@ -91,6 +113,8 @@ bool image_name_parse(const char *text, struct image_name *ret, GError **error)
     if (first) {
         *first = '\0';
         familiar = !is_domain(name);
+        if (!familiar && !domain_is_valid(name))
+            return error_set(error, TARE_ERROR_INVALID, "invalid reference format");
         if (!familiar)
             path = first + 1;
         *first = '/';

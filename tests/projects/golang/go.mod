@@ -1,3 +1,0 @@
-module example.org/hello
-
-go 1.19

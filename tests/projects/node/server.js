@@ -1,4 +1,0 @@
-const express = require('express');
-const app = express();
-app.get('/', (request, response) => response.send(`node says ${require('express/package.json').version}\n`));
-app.listen(3000);

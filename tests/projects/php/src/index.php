@@ -1,1 +1,0 @@
-<?php echo "php says ", 6 * 7, "\n";

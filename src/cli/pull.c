@@ -50,25 +50,37 @@ int cmd_image_pull(struct cli *cli, const struct options *options, GError **erro
     return 0;
 }
 
+/* Whether one of its tags is the name, or (ending in ":") one of the name's. */
+static bool is_tagged(const json_t *image, const char *name)
+{
+    size_t i;
+    json_t *tag;
+    json_array_foreach(json_get_array(image, "RepoTags"), i, tag)
+    {
+        const char *text = json_is_string(tag) ? json_string_value(tag) : "";
+        if (g_str_has_suffix(name, ":") ? g_str_has_prefix(text, name) : strcmp(text, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* An image that was pulled from elsewhere goes on as the very blobs that it came as, and these may need credentials there. */
-static char *auths_of_sources(struct cli *cli, const char *reference)
+static char *auths_of_sources(struct cli *cli, const char *name)
 {
     if (!credentials_any(cli))
         return NULL;
-    g_autoptr(GString) query = g_string_new(NULL);
-    query_add_json(query, "filters", json_pack("{s:[s]}", "reference", reference));
-    struct call call = { .method = "GET", .path = "/images/json", .query = query->str };
-    g_autoptr(json_t) images = api_json(cli, &call, NULL);
+    g_autoptr(json_t) images = api_get(cli, "/images/json", NULL, NULL);
     g_autoptr(GPtrArray) names = g_ptr_array_new();
     size_t i, j;
-    json_t *image, *name;
+    json_t *image, *digest;
     json_array_foreach(images, i, image)
     {
-        json_array_foreach(json_get_array(image, "RepoDigests"), j, name) if (json_is_string(name))
-            g_ptr_array_add(names, (gpointer)json_string_value(name));
+        if (is_tagged(image, name))
+            json_array_foreach(json_get_array(image, "RepoDigests"), j, digest) if (json_is_string(digest))
+                g_ptr_array_add(names, (gpointer)json_string_value(digest));
     }
     g_ptr_array_add(names, NULL);
-    return registry_auths_header_of(cli, (const char *const *)names->pdata, reference);
+    return registry_auths_header_of(cli, (const char *const *)names->pdata, name);
 }
 
 int cmd_image_push(struct cli *cli, const struct options *options, GError **error)
@@ -84,7 +96,7 @@ int cmd_image_push(struct cli *cli, const struct options *options, GError **erro
     if (!all)
         query_add(query, "tag", name.tag ? name.tag : "latest");
     query_add(query, "compression", options_string(options, "compression", NULL));
-    g_autofree char *pushed = all ? g_strdup(name.name) : g_strconcat(name.name, ":", name.tag ? name.tag : "latest", NULL);
+    g_autofree char *pushed = g_strconcat(name.name, ":", all ? "" : name.tag ? name.tag : "latest", NULL);
     image_name_clear(&name);
     const char *platform = options_string(options, "platform", NULL);
     if (!query_add_platform(query, "platform", platform, error)) {

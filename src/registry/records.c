@@ -17,6 +17,7 @@ static const char *const schema[] = {
     "repository)) "
     "WITHOUT ROWID;"
     "CREATE TABLE pulled_layer (diff_id TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;",
+    "ALTER TABLE manifest ADD COLUMN at INTEGER NOT NULL DEFAULT 0;",
 };
 
 #define KEPT_HOLDER "pulled/"
@@ -93,7 +94,7 @@ bool registry_manifests_of_image(struct registry *registry, const char *image_id
 {
     g_autoptr(GPtrArray) manifests = g_ptr_array_new_with_free_func(manifest_free);
     if (!database_query(registry->database, take_manifest, manifests, error,
-                        "SELECT media_type, body FROM manifest WHERE image = ? ORDER BY is_index, digest", "s", image_id))
+                        "SELECT media_type, body FROM manifest WHERE image = ? ORDER BY is_index, at, digest", "s", image_id))
         return false;
     *ret = g_steal_pointer(&manifests);
     return true;
@@ -104,8 +105,9 @@ bool registry_keep_manifest(struct registry *registry, const char *image_id, con
 {
     return database_run(
         registry->database, error,
-        "INSERT INTO manifest (digest, image, media_type, is_index, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", "sssib",
-        manifest->digest, image_id, manifest->media_type, (gint64)manifest->is_index, manifest->body, manifest->length);
+        "INSERT INTO manifest (digest, image, media_type, is_index, body, at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "sssibi", manifest->digest, image_id, manifest->media_type, (gint64)manifest->is_index, manifest->body, manifest->length,
+        timestamp_now());
 }
 
 /* ---- layers that no image has yet ---- */

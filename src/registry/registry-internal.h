@@ -139,6 +139,8 @@ struct registry_session {
 struct registry_session *session_ref(struct registry_session *session);
 struct transport *session_take_transport(struct registry_session *session);
 void session_give_transport(struct registry_session *session, struct transport *transport);
+/* Where an answer's Location leads, for the next request; never from TLS to plain text. */
+char *session_location(const struct registry_session *session, const char *base, const char *location, GError **error);
 /* What went wrong with it names its host and repository, whoever found the words. */
 void session_name_error(const struct registry_session *session, GError **error);
 /* As dockerd has it: clients that see a 401 ask for a password at once, which is of no use where nothing is at hand to ask. */

@@ -176,7 +176,7 @@ bool registry_blobs_of_layer(struct registry *registry, const char *diff_id, GPt
 /* After a pull or push: the layer is that blob there. */
 bool registry_note_blob(struct registry *registry, const char *diff_id, const char *digest, guint64 size, const char *media_type,
                         const char *repository, GError **error);
-/* The manifests that led to an image, as they came (of struct registry_manifest *), single ones before indexes. */
+/* The manifests that led to an image, as they came (of struct registry_manifest *): the oldest first, but indexes at the end. */
 bool registry_manifests_of_image(struct registry *registry, const char *image_id, GPtrArray **ret, GError **error);
 bool registry_keep_manifest(struct registry *registry, const char *image_id, const struct registry_manifest *manifest,
                             GError **error);

@@ -369,10 +369,11 @@ static bool falls_through(const struct endpoint *endpoint, int status)
 static bool is_eligible(const struct attempt *attempt, const struct endpoint *endpoint)
 {
     const struct registry_request *request = attempt->request;
-    if (request->origin_only && endpoint->is_mirror)
+    bool is_push = attempt->session->access == REGISTRY_PUSH; /* one that takes pushes is what they go to */
+    if (request->origin_only && endpoint->is_mirror && !is_push)
         return false;
     bool resolves = g_str_has_prefix(request->target, "manifests/") && !strstr(request->target, "sha256:");
-    if (attempt->session->access == REGISTRY_PUSH)
+    if (is_push)
         return endpoint->can_push;
     return resolves ? endpoint->can_resolve : endpoint->can_pull;
 }
@@ -394,7 +395,8 @@ static bool over_endpoints(struct attempt *attempt, GError **error)
         if (result == EXCHANGE_ANSWERED) {
             if (!endpoint->is_mirror && endpoint->tls.skip_verify)
                 hosts_note_plain(session->registry, endpoint->host, endpoint->is_plain);
-            if (is_last || !falls_through(endpoint, attempt->response->status))
+            bool is_push = session->access == REGISTRY_PUSH; /* all of it to one host, or to none */
+            if (is_last || is_push || !falls_through(endpoint, attempt->response->status))
                 return true;
             registry_response_clear(attempt->response);
             continue;
@@ -427,6 +429,26 @@ static bool to_url(struct attempt *attempt, const char *url, GError **error)
             attempt->endpoint = endpoint;
     }
     return patient(attempt, url, error) == EXCHANGE_ANSWERED;
+}
+
+/* A registry behind something that ends TLS, which it was not told of, calls itself "http://": the same host is spoken to as
+ * before. */
+char *session_location(const struct registry_session *session, const char *base, const char *location, GError **error)
+{
+    g_autofree char *url = location ? url_resolve(base, location) : NULL;
+    if (!url) {
+        error_set(error, TARE_ERROR_INTERNAL, "%s/%s: the registry does not say where to go on: \"%s\"", session->domain,
+                  session->repository, location ? location : "");
+        return NULL;
+    }
+    if (!g_str_has_prefix(base, "https://") || g_str_has_prefix(url, "https://"))
+        return g_steal_pointer(&url);
+    g_autofree char *before = url_host(base), *after = url_host(url);
+    if (strcmp(before, after) == 0 && g_str_has_prefix(url, "http://"))
+        return g_strconcat("https", url + strlen("http"), NULL);
+    error_set(error, TARE_ERROR_INTERNAL, "%s/%s: the registry wants to go on at \"%s\", which is not encrypted", session->domain,
+              session->repository, url);
+    return NULL;
 }
 
 bool registry_request(struct registry_session *session, const struct registry_request *request, struct registry_response *ret,

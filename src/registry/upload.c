@@ -104,12 +104,7 @@ static char *describe(const char *method, const struct upload *upload)
 
 static char *location_of(struct registry_session *session, const struct registry_response *response, GError **error)
 {
-    const char *location = registry_response_header(response, "location");
-    char *url = location ? url_resolve(response->url, location) : NULL;
-    if (!url)
-        error_set(error, TARE_ERROR_INTERNAL, "%s/%s: the registry begins an upload and does not say where",
-                  registry_session_host(session), registry_session_repository(session));
-    return url;
+    return session_location(session, response->url, registry_response_header(response, "location"), error);
 }
 
 static char *with_digest(const char *location, const char *digest)
@@ -156,7 +151,8 @@ static bool take_answer(struct attempt *attempt, const char *method, struct regi
     bool ok = registry_response_check(attempt->upload->session, response, what, error);
     if (ok && location && strcmp(method, "PATCH") == 0) {
         g_free(attempt->location);
-        attempt->location = url_resolve(response->url, location);
+        attempt->location = location_of(attempt->upload->session, response, error);
+        ok = attempt->location != NULL;
     }
     attempt->again = !ok && is_transient(response->status);
     attempt->in_pieces |= response->status == 411 || response->status == 413;
@@ -248,7 +244,7 @@ static void find_place(struct attempt *attempt)
                *dash = range ? strchr(range, '-') : NULL;
     bool known = response.status == 204 && location && dash && parse_uint(dash + 1, G_MAXINT64, &last);
     g_free(attempt->location);
-    attempt->location = known ? url_resolve(response.url, location) : NULL;
+    attempt->location = known ? location_of(attempt->upload->session, &response, NULL) : NULL;
     attempt->flow->skip = attempt->location && last > 0 ? last + 1 : 0;
     registry_response_clear(&response);
 }

@@ -284,3 +284,83 @@ def test_tokens(engine, built, tmp_path):
     finally:
         guarded.stop()
         tokens.stop()
+
+
+@pytest.mark.parametrize("program", ["tare", "docker"])
+def test_identity_tokens(engine, built, tmp_path, program):
+    """A log-in that yields one is kept without its password, as docker keeps it; pull and push exchange it for tokens by OAuth2's POST."""
+    tokens = TokenServer(tmp_path / "tokens", {"me": "secret"}, identity_token="refresh-me", private=True)
+    guarded = Registry(tmp_path / "registry", token_realm=tokens)
+    call = getattr(engine, program)
+    env = {"DOCKER_CONFIG": str(tmp_path / "client")}
+    name = f"{guarded.host}/team/app:1"
+    try:
+        engine.tare("tag", "built", name)
+        call("login", "-u", "me", "--password-stdin", guarded.host, input="secret", env=env)
+        assert tokens.forms[-1]["offline_token"] == "true" and tokens.forms[-1]["account"] == "me" and tokens.forms[-1]["service"] == "tests"
+        kept = json.loads((tmp_path / "client" / "config.json").read_text(encoding="utf-8"))
+        assert kept == {"auths": {guarded.host: {"auth": base64.b64encode(b"me:").decode(), "identitytoken": "refresh-me"}}}
+        tokens.forms.clear()
+        assert "digest: sha256:" in call("push", name, env=env).stdout
+        engine.tare("rmi", name)
+        assert f"newer image for {name}" in call("pull", name, env=env).stdout
+        assert {form["method"] for form in tokens.forms} == {"POST"}
+        for form in tokens.forms:
+            assert (form["grant_type"], form["refresh_token"], form["service"], form["client_id"]) == ("refresh_token", "refresh-me", "tests", "docker")
+        assert {"repository:team/app:pull,push", "repository:team/app:pull"} <= {form["scope"] for form in tokens.forms}
+        assert call("pull", name, env={"DOCKER_CONFIG": str(tmp_path)}, check=False).returncode == 1  # without it nothing
+        tokens.identity_token = "another"
+        revoked = call("pull", name, env=env, check=False)
+        assert revoked.returncode == 1 and f'Post "{tokens.url}": unauthorized: ' in revoked.stderr and f"{guarded.host}/team/app" in revoked.stderr
+    finally:
+        engine.tare("rmi", name, check=False)
+        guarded.stop()
+        tokens.stop()
+
+
+def test_identity_tokens_by_the_api(engine, built, tmp_path):
+    """X-Registry-Auth with nothing but the token; a server that gives a new one each time; the SDK."""
+    tokens = TokenServer(tmp_path / "tokens", {"me": "secret"}, identity_token="one", private=True, rotates=True)
+    guarded = Registry(tmp_path / "registry", token_realm=tokens)
+    try:
+        for name in ("first", "second"):  # the second is mounted from the first, which takes another scope and so another token
+            engine.tare("tag", "built", f"{guarded.host}/{name}:1")
+            header = base64.urlsafe_b64encode(json.dumps({"identitytoken": tokens.identity_token}).encode()).decode()
+            answer = engine.api("POST", f"/images/{guarded.host}/{name}/push?tag=1", headers={"X-Registry-Auth": header})
+            assert "aux" in answer.messages[-1], answer.messages
+        assert len({form["refresh_token"] for form in tokens.forms}) == len(tokens.forms) >= 3
+        client = docker.DockerClient(base_url=engine.host)
+        assert client.images.pull(f"{guarded.host}/first", tag="1", auth_config={"identitytoken": tokens.identity_token}).tags
+        client.close()
+        body = {"serveraddress": guarded.host, "identitytoken": tokens.identity_token}
+        assert engine.api("POST", "/auth", body=body).json == {"Status": "Login Succeeded", "IdentityToken": tokens.identity_token}
+    finally:
+        guarded.stop()
+        tokens.stop()
+
+
+def test_blobs_from_a_guarded_source(engine, built, registry, tmp_path):
+    """What was pulled with credentials goes to another registry as it came: tare knows those of the source; docker has no way to say them, and
+    what it pushes is made anew."""
+    source = Registry(tmp_path / "source", user="me", password="secret")
+    reader = make_engine().start()
+    env = {"DOCKER_CONFIG": str(tmp_path / "client")}
+    try:
+        archive = tmp_path / "built.tar"
+        engine.tare("save", "-o", str(archive), "built")
+        name = f"{source.host}/private/app:1"
+        subprocess.run(["skopeo", "copy", "-q", "--dest-compress-level", "9", "-f", "oci", "--dest-tls-verify=false", "--dest-creds", "me:secret", f"docker-archive:{archive}", f"docker://{name}"],
+                       check=True, capture_output=True, timeout=60)
+        login(reader, source.host, "me", "secret", **env)
+        reader.tare("pull", "-q", name, env=env)
+        digest = reader.tare("image", "inspect", "-f", "{{index .RepoDigests 0}}", name).stdout.strip().split("@")[1]
+        for program, target in (("docker", "anew"), ("tare", "as-it-came")):
+            reader.tare("tag", name, f"{registry.host}/{target}:1")
+            pushed = digest_line(getattr(reader, program)("push", f"{registry.host}/{target}:1", env=env).stdout)[0]
+            assert (pushed == digest) == (program == "tare")
+        reader.tare("tag", name, f"{registry.host}/stranger:1")
+        beside = reader.docker("push", "-a", f"{registry.host}/stranger").stdout  # the registry has them now
+        assert digest_line(beside)[0] == digest and beside.count("Mounted from as-it-came") == 3
+    finally:
+        source.stop()
+        finish(reader)

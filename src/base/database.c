@@ -1,6 +1,7 @@
 #include "base/database.h"
 
 #include "base/fd.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,23 +11,29 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define RESERVE_BYTES (1 << 20)
+#define LOG_BYTES (4 << 20)        /* of the write-ahead log that are there from the beginning, on a disk of 64 MB and more */
+#define LOG_PART 16                /* … at most this part of the disk */
+#define LOG_FRAME_BYTES (4096 + 24)
+#define TRANSACTION_FRAMES 256     /* of the log that each transaction finds free */
+#define SPARE_PAGES 64             /* of the database that what adds no rows may use */
+
+#define NO_SPACE "database: no space left on device"
 
 struct database {
     sqlite3 *handle;
     GRecMutex lock;
-    char *reserve_path;
+    int file_fd;            /* closed after the handle: closing any descriptor of a file drops the process's locks on it */
+    gint64 secured_pages;   /* of the file: whatever becomes of the disk, they have their blocks */
     GHashTable *statements; /* sql text (static) → sqlite3_stmt *, prepared once */
     bool is_durable;        /* the open transaction is */
     bool is_growing;        /* the open transaction adds rows */
-    bool is_reserve_spent;
-    bool is_fresh; /* the file's first page has not been waited for */
+    bool is_fresh;          /* the file's first page has not been waited for */
 };
 
 static bool is_full(struct database *database)
 {
     int code = sqlite3_errcode(database->handle);
-    return code == SQLITE_FULL || sqlite3_extended_errcode(database->handle) == SQLITE_IOERR_SHMSIZE ||
+    return code == SQLITE_FULL ||
            ((code == SQLITE_IOERR || code == SQLITE_CANTOPEN) && sqlite3_system_errno(database->handle) == ENOSPC);
 }
 
@@ -35,7 +42,7 @@ static bool set_sqlite_error(struct database *database, const char *what, GError
     int code = sqlite3_errcode(database->handle);
     enum tare_error kind = TARE_ERROR_INTERNAL;
     if (is_full(database))
-        return error_set(error, TARE_ERROR_NO_SPACE, "database: no space left on device");
+        return error_set(error, TARE_ERROR_NO_SPACE, NO_SPACE);
     if (code == SQLITE_CONSTRAINT)
         kind = TARE_ERROR_CONFLICT;
     return error_set(error, kind, "database: %s: %s", what, sqlite3_errmsg(database->handle));
@@ -46,46 +53,61 @@ static bool execute(struct database *database, const char *sql, GError **error)
     return sqlite3_exec(database->handle, sql, NULL, NULL, NULL) == SQLITE_OK || set_sqlite_error(database, sql, error);
 }
 
-/* ---- a full disk ---- */
+/* ---- a full disk ----
+ *
+ * Adding rows is what a full disk refuses. Everything else (removals, the end of a container) must succeed, or nothing could ever
+ * be freed and what was said of a container would be lost. So the blocks that this needs belong to the two files at all times, where
+ * nobody else can take them: the log has its first megabytes, is copied into the database while TRANSACTION_FRAMES of them are
+ * left, and then begins again; and the database has SPARE_PAGES more than it uses, which a transaction that adds rows makes sure of
+ * before it commits. */
 
-static void make_reserve(struct database *database)
-{
-    g_autofd int fd = open(database->reserve_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    /* Real blocks, not a hole. */
-    database->is_reserve_spent = fd < 0 || posix_fallocate(fd, 0, RESERVE_BYTES) != 0;
-    if (database->is_reserve_spent)
-        unlink(database->reserve_path);
-}
-
-static guint64 free_bytes(struct database *database)
-{
-    struct statvfs status;
-    return statvfs(sqlite3_db_filename(database->handle, "main"), &status) == 0 ? (guint64)status.f_bavail * status.f_frsize : 0;
-}
-
-/* Adding rows is what a full disk refuses. Everything else (removals, the end of a container) must succeed, or nothing could ever
- * be freed. */
 static bool is_growing_statement(const char *sql)
 {
     return g_str_has_prefix(sql, "INSERT");
+}
+
+/* Beyond the end of the file, which stays where it is. A file system that cannot do this gives no assurance. */
+static bool allocate(int fd, gint64 bytes)
+{
+    return fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0 || (errno != ENOSPC && errno != EDQUOT);
+}
+
+static gint64 log_bytes(const char *path)
+{
+    struct statvfs status;
+    if (statvfs(path, &status) < 0)
+        return LOG_BYTES;
+    return MIN(LOG_BYTES, (gint64)status.f_blocks * (gint64)status.f_frsize / LOG_PART);
+}
+
+static void secure_log(struct database *database)
+{
+    const char *path = sqlite3_db_filename(database->handle, "main");
+    g_autofree char *log_path = g_strconcat(path, "-wal", NULL);
+    g_autofd int fd = open(log_path, O_WRONLY | O_CLOEXEC);
+    gint64 bytes = log_bytes(path);
+    if (fd >= 0 && !allocate(fd, bytes))
+        log_line(LOG_LEVEL_WARNING, "no room for the database's log: a full disk may not take what has to be recorded", NULL);
+    sqlite3_wal_autocheckpoint(database->handle, (int)MAX(bytes / LOG_FRAME_BYTES - TRANSACTION_FRAMES, 1));
+}
+
+static bool secure_pages(struct database *database, GError **error)
+{
+    gint64 pages;
+    if (!database_get_int(database, 0, &pages, error, "PRAGMA page_count", NULL))
+        return false;
+    if (pages + SPARE_PAGES <= database->secured_pages)
+        return true;
+    if (!allocate(database->file_fd, (pages + 2 * SPARE_PAGES) * 4096))
+        return error_set(error, TARE_ERROR_NO_SPACE, NO_SPACE);
+    database->secured_pages = pages + 2 * SPARE_PAGES;
+    return true;
 }
 
 /* Lets the write-ahead log begin again, where it has its blocks already. */
 static void rewind_log(struct database *database)
 {
     sqlite3_wal_checkpoint_v2(database->handle, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
-}
-
-static void make_room(struct database *database)
-{
-    database_release_reserve(database);
-    rewind_log(database);
-}
-
-static void restore_when_there_is_room(struct database *database)
-{
-    if (database->is_reserve_spent && free_bytes(database) >= RESERVE_BYTES)
-        make_reserve(database);
 }
 
 static void finalize_statement(gpointer statement)
@@ -99,7 +121,9 @@ static bool set_up(struct database *database)
      * one. */
     int keep = 1;
     sqlite3_file_control(database->handle, NULL, SQLITE_FCNTL_PERSIST_WAL, &keep);
-    return execute(database, database->is_fresh ? "PRAGMA synchronous=OFF" : "PRAGMA synchronous=NORMAL", NULL) &&
+    /* Nobody else has business here (the engine's lock says so), and so there is no file of shared memory to find room for. */
+    return execute(database, "PRAGMA locking_mode=EXCLUSIVE", NULL) &&
+           execute(database, database->is_fresh ? "PRAGMA synchronous=OFF" : "PRAGMA synchronous=NORMAL", NULL) &&
            execute(database, "PRAGMA journal_mode=WAL", NULL) && execute(database, "PRAGMA synchronous=NORMAL", NULL) &&
            execute(database, "PRAGMA foreign_keys=ON", NULL) &&
            execute(database,
@@ -113,35 +137,35 @@ static bool settle(struct database *database, GError **error)
 {
     const char *path = sqlite3_db_filename(database->handle, "main");
     g_autofree char *directory = g_path_get_dirname(path);
-    g_autofd int file = open(path, O_RDONLY | O_CLOEXEC), parent = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (file < 0 || parent < 0 || fdatasync(file) < 0 || fsync(parent) < 0)
+    g_autofd int parent = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (parent < 0 || fdatasync(database->file_fd) < 0 || fsync(parent) < 0)
         return error_set_errno(error, errno, "database: sync %s", path);
     database->is_fresh = false;
     return true;
 }
 
-static bool is_absent_or_empty(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) < 0 || st.st_size == 0;
-}
-
 bool database_open(const char *path, struct database **ret, GError **error)
 {
     struct database *database = g_new0(struct database, 1);
-    database->is_fresh = is_absent_or_empty(path);
+    struct stat st;
     g_rec_mutex_init(&database->lock);
-    database->reserve_path = g_strconcat(path, ".reserve", NULL);
     database->statements = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, finalize_statement);
-    if (sqlite3_open_v2(path, &database->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) !=
-            SQLITE_OK ||
-        (!set_up(database) && !(is_full(database) && (make_room(database), set_up(database))))) {
+    database->file_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (database->file_fd < 0 || fstat(database->file_fd, &st) < 0) {
+        error_set_errno(error, errno, "database: open %s", path);
+        database_close(database);
+        return false;
+    }
+    database->is_fresh = st.st_size == 0;
+    if (sqlite3_open_v2(path, &database->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
+        !set_up(database)) {
         set_sqlite_error(database, path, error);
         database_close(database);
         return false;
     }
     sqlite3_busy_timeout(database->handle, 5000);
-    make_reserve(database);
+    secure_log(database);
+    secure_pages(database, NULL);
     *ret = database;
     return true;
 }
@@ -152,8 +176,8 @@ void database_close(struct database *database)
         return;
     g_hash_table_unref(database->statements);
     sqlite3_close(database->handle);
+    fd_close(database->file_fd);
     g_rec_mutex_clear(&database->lock);
-    g_free(database->reserve_path);
     g_free(database);
 }
 
@@ -192,7 +216,7 @@ static void end_transaction(struct database *database)
     if (database->is_durable)
         execute(database, "PRAGMA synchronous=NORMAL", NULL);
     database->is_durable = database->is_growing = false;
-    restore_when_there_is_room(database);
+    secure_pages(database, NULL);
     g_rec_mutex_unlock(&database->lock);
 }
 
@@ -201,8 +225,6 @@ bool database_begin(struct database *database, bool durable, GError **error)
     g_rec_mutex_lock(&database->lock);
     /* synchronous cannot change inside a transaction, so it is set just before. */
     database->is_durable = durable;
-    if (free_bytes(database) < RESERVE_BYTES)
-        rewind_log(database);
     if ((!durable || !database->is_fresh || settle(database, error)) &&
         (!durable || execute(database, "PRAGMA synchronous=FULL", error)) && execute(database, "BEGIN IMMEDIATE", error))
         return true;
@@ -212,10 +234,7 @@ bool database_begin(struct database *database, bool durable, GError **error)
 
 bool database_commit(struct database *database, GError **error)
 {
-    /* A COMMIT that met a full disk has rolled back and cannot be tried again: the room is made before. */
-    if (!database->is_growing && free_bytes(database) < RESERVE_BYTES)
-        database_release_reserve(database);
-    bool ok = execute(database, "COMMIT", error);
+    bool ok = (!database->is_growing || secure_pages(database, error)) && execute(database, "COMMIT", error);
     if (!ok)
         execute(database, "ROLLBACK", NULL);
     end_transaction(database);
@@ -295,30 +314,50 @@ static bool query_valist(struct database *database, database_row_func row, void 
     return ok;
 }
 
-bool database_run(struct database *database, GError **error, const char *sql, const char *format, ...)
+static bool run_growing(struct database *database, GError **error, const char *sql, const char *format, va_list args)
 {
-    va_list args;
+    if (!database_begin(database, false, error))
+        return false;
+    database->is_growing = true;
+    if (query_valist(database, NULL, NULL, error, sql, format, args))
+        return database_commit(database, error);
+    database_rollback(database);
+    return false;
+}
+
+static bool run_single(struct database *database, GError **error, const char *sql, const char *format, va_list args)
+{
     va_list again;
-    GError *first = NULL;
-    g_rec_mutex_lock(&database->lock);
-    va_start(args, format);
+    g_autoptr(GError) problem = NULL;
     va_copy(again, args);
-    bool is_single = sqlite3_get_autocommit(database->handle);
-    bool ok = query_valist(database, NULL, NULL, &first, sql, format, args);
-    if (!ok && is_single && error_is(first, TARE_ERROR_NO_SPACE) && !is_growing_statement(sql)) {
-        g_clear_error(&first);
-        make_room(database);
-        ok = query_valist(database, NULL, NULL, &first, sql, format, again);
+    bool ok = query_valist(database, NULL, NULL, &problem, sql, format, args);
+    if (!ok && error_is(problem, TARE_ERROR_NO_SPACE)) {
+        g_clear_error(&problem);
+        rewind_log(database);
+        ok = query_valist(database, NULL, NULL, &problem, sql, format, again);
     }
     va_end(again);
+    if (!ok)
+        g_propagate_error(error, g_steal_pointer(&problem));
+    return ok;
+}
+
+bool database_run(struct database *database, GError **error, const char *sql, const char *format, ...)
+{
+    bool ok, is_growing = is_growing_statement(sql);
+    va_list args;
+    g_rec_mutex_lock(&database->lock);
+    va_start(args, format);
+    if (!sqlite3_get_autocommit(database->handle)) {
+        database->is_growing |= is_growing;
+        ok = query_valist(database, NULL, NULL, error, sql, format, args);
+    } else if (is_growing) {
+        ok = run_growing(database, error, sql, format, args);
+    } else {
+        ok = run_single(database, error, sql, format, args);
+    }
     va_end(args);
-    if (is_single)
-        restore_when_there_is_room(database);
-    else
-        database->is_growing |= is_growing_statement(sql);
     g_rec_mutex_unlock(&database->lock);
-    if (first)
-        g_propagate_error(error, first);
     return ok;
 }
 
@@ -384,19 +423,4 @@ bool database_get_string(struct database *database, char **ret, GError **error, 
     else
         g_free(value);
     return ok;
-}
-
-void database_release_reserve(struct database *database)
-{
-    g_rec_mutex_lock(&database->lock);
-    unlink(database->reserve_path);
-    database->is_reserve_spent = true;
-    g_rec_mutex_unlock(&database->lock);
-}
-
-void database_restore_reserve(struct database *database)
-{
-    g_rec_mutex_lock(&database->lock);
-    restore_when_there_is_room(database);
-    g_rec_mutex_unlock(&database->lock);
 }

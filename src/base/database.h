@@ -13,8 +13,9 @@
 
 struct database;
 
-/* Opens data_root_fd/tare.db (WAL, foreign keys on), makes the reserve file that a full disk gives back; the schema is brought up
- * by database_migrate. */
+/* Opens the database at path (WAL, foreign keys on, no other process); the schema is brought up by database_migrate. Both files own
+ * the blocks that a full disk must not refuse: statements and transactions that insert nothing succeed there, as long as one
+ * transaction changes no more than a megabyte; the others give TARE_ERROR_NO_SPACE. */
 bool database_open(const char *path, struct database **ret, GError **error);
 void database_close(struct database *database);
 
@@ -40,8 +41,3 @@ bool database_get_strings(struct database *database, GPtrArray *strings, GError 
 bool database_get_int(struct database *database, gint64 fallback, gint64 *ret, GError **error, const char *sql,
                       const char *format, ...);
 bool database_get_string(struct database *database, char **ret, GError **error, const char *sql, const char *format, ...);
-
-/* Frees the reserve file so that a full disk takes something else that must be written; statements and transactions that insert
- * nothing do so by themselves. It is made again when there is room: whoever has freed some says so, before others take it. */
-void database_release_reserve(struct database *database);
-void database_restore_reserve(struct database *database);

@@ -129,6 +129,8 @@ bool container_wants_start(struct container *container);
 bool records_migrate(struct database *database, GError **error);
 bool record_insert(struct container *container, GError **error);
 bool record_save_state(struct container *container, GError **error);
+/* The same where nobody can be told of a failure: it is logged. */
+void record_keep_state(struct container *container);
 bool record_save_host_config(struct container *container, GError **error);
 bool record_save_name(struct container_manager *manager, const char *id, const char *name, GError **error);
 bool record_delete(struct container_manager *manager, const char *id, GError **error);

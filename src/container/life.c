@@ -209,7 +209,7 @@ bool container_pause(struct container_manager *manager, const char *name, bool p
     if (container_is_running(&container->state))
         container->state.status = paused ? CONTAINER_PAUSED : CONTAINER_RUNNING;
     g_mutex_unlock(&container->lock);
-    record_save_state(container, NULL);
+    record_keep_state(container);
     container_emit(container, paused ? "pause" : "unpause", NULL);
     return true;
 }

@@ -172,7 +172,7 @@ static void on_exit_event(struct watch *watch, const json_t *event)
     container->state.oom_killed = oom_killed;
     container->state.restart_count++;
     g_mutex_unlock(&container->lock);
-    record_save_state(container, NULL);
+    record_keep_state(container);
     emit_die(container, exit_code);
     waiters_wake(container, true, false);
 }
@@ -190,7 +190,7 @@ static void on_start_event(struct watch *watch, const json_t *event)
     g_mutex_unlock(&container->lock);
     if (!again)
         return; /* the first one: whoever started it knows */
-    record_save_state(container, NULL);
+    record_keep_state(container);
     container_emit(container, "start", NULL);
 }
 
@@ -416,7 +416,7 @@ void container_ended(struct container *container, int exit_code, gint64 finished
             layer_stack_release(stack);
     }
     if (!auto_remove)
-        record_save_state(container, NULL);
+        record_keep_state(container);
     waiters_wake(container, true, false);
     g_autoptr(GError) error = NULL;
     bool removed = auto_remove && container_forget_locked(container, true, &error);

@@ -59,6 +59,13 @@ bool record_save_state(struct container *container, GError **error)
                         (gint64)state.has_been_started, error_text, endpoint, health, container->id);
 }
 
+void record_keep_state(struct container *container)
+{
+    g_autoptr(GError) error = NULL;
+    if (!record_save_state(container, &error))
+        log_error(error, "state of a container", "container", container->id, NULL);
+}
+
 bool record_save_host_config(struct container *container, GError **error)
 {
     g_autoptr(json_t) host_config = container_get_host_config(container);

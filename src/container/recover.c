@@ -77,19 +77,27 @@ static bool take_over(struct container *container)
     execs_adopt(container, json_get_object(reply, "execs"));
     hold_resources(container);
     monitor_watch(container, fd_steal(&connection));
-    record_save_state(container, NULL);
+    record_keep_state(container);
     log_line(LOG_LEVEL_INFO, "container taken over", "container", container->id, NULL);
     return true;
 }
 
-static json_t *read_exit_record(struct container *container)
+static json_t *read_exit_record_in(char *directory)
 {
-    g_autofree char *path = g_strdup_printf("%s/exit.json", container->id);
-    g_autofree char *text = NULL;
+    g_autofree char *owned = directory, *path = g_build_filename(directory, "exit.json", NULL), *text = NULL;
     size_t length;
-    if (!file_read(container->manager->containers_fd, path, EXIT_RECORD_MAX, &text, &length, NULL))
+    if (!file_read(AT_FDCWD, path, EXIT_RECORD_MAX, &text, &length, NULL))
         return NULL;
     return json_parse(text, length, EXIT_RECORD_MAX, "exit.json", NULL);
+}
+
+/* The newer one of two places: the shim writes to the second where the first is full. */
+static json_t *read_exit_record(struct container *container)
+{
+    g_autoptr(json_t) kept = read_exit_record_in(container_state_dir(container));
+    g_autoptr(json_t) fallback = read_exit_record_in(container_run_dir(container));
+    bool is_fallback_newer = json_get_int(fallback, "finished_at", 0) > json_get_int(kept, "finished_at", 0);
+    return is_fallback_newer ? g_steal_pointer(&fallback) : g_steal_pointer(&kept);
 }
 
 /* What only the shim knew: restarts that it made, and a stop that the engine did not live to record. */

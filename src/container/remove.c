@@ -61,7 +61,6 @@ void container_remove_directories(struct container *container)
     if (!dir_remove_tree(container->manager->containers_fd, container->id, &error))
         log_error(error, "directory of a removed container", "container", container->id, NULL);
     files_remove_run(container);
-    database_restore_reserve(container->manager->database);
 }
 
 bool container_destroy_locked(struct container *container, bool volumes, GError **error)

@@ -512,7 +512,7 @@ static void record_failure(struct container *container, int exit_code, const cha
     container->error = g_strdup(message);
     g_ptr_array_set_size(container->attaches, 0); /* closes them: their clients see the end */
     g_mutex_unlock(&container->lock);
-    record_save_state(container, NULL);
+    record_keep_state(container);
 }
 
 bool container_start_locked(struct container *container, GError **error)

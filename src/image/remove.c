@@ -380,7 +380,6 @@ bool image_store_remove(struct image_store *store, const char *name, bool force,
     g_mutex_lock(&store->lock);
     bool ok = database_begin(store->database, true, error) &&
               removal_end(&removal, remove_image(&removal, name, force, prune_parents, error), error);
-    database_restore_reserve(store->database);
     g_mutex_unlock(&store->lock);
     if (ok)
         *ret = json_incref(removal.lines);
@@ -411,7 +410,6 @@ bool store_remove_many(struct image_store *store, const char *const *names, json
         removal_init(&removal, store);
         g_mutex_lock(&store->lock);
         ok = database_begin(store->database, true, error) && removal_end(&removal, remove_some(&removal, &names, error), error);
-        database_restore_reserve(store->database);
         g_mutex_unlock(&store->lock);
         json_array_extend(lines, removal.lines);
         removal_clear(&removal);

@@ -43,7 +43,14 @@ int exit_code_of_failure(const char *message)
     return 128;
 }
 
-/* By rename: who reads it sees all or nothing. Not synced: after a crash of the machine the container is gone in any case. */
+static bool write_record(const char *path, const char *text, GError **error)
+{
+    g_autofd int directory = dir_make_path(path, 0700, error);
+    return directory >= 0 && file_write(directory, "exit.json", text, strlen(text), 0600, false, error);
+}
+
+/* By rename: who reads it sees all or nothing. Not synced: after a crash of the machine the container is gone in any case. Beside
+ * the socket, mostly in memory, where its own disk is full. */
 static void write_exit_record(struct shim *shim, bool will_restart)
 {
     g_autoptr(GError) error = NULL;
@@ -56,8 +63,7 @@ static void write_exit_record(struct shim *shim, bool will_restart)
     if (health)
         json_object_set_new(record, "health", health);
     g_autofree char *text = json_text(record);
-    g_autofd int directory = dir_make_path(shim->config->state_dir, 0700, &error);
-    if (directory < 0 || !file_write(directory, "exit.json", text, strlen(text), 0600, false, &error))
+    if (!write_record(shim->config->state_dir, text, &error) && !write_record(shim->config->run_dir, text, NULL))
         log_error(error, "exit.json", "container", shim->config->id, NULL);
 }
 

@@ -353,7 +353,6 @@ static bool delete_volume(struct volume_manager *manager, const char *name, GErr
         !database_run(manager->database, error, "DELETE FROM volume WHERE name = ?", "s", name) ||
         !drop_data(manager, name, error))
         return false;
-    database_restore_reserve(manager->database);
     emit(manager, "destroy", name);
     return true;
 }

@@ -1,11 +1,14 @@
 """Real input for the tests: made once, kept under build/inputs, the same for both builds."""
 
+import contextlib
 import fcntl
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 INPUTS = TOP / "build" / "inputs"
@@ -37,12 +40,25 @@ def publish(make, name):
     return path
 
 
+@contextlib.contextmanager
+def debootstrapped():
+    """A minimal Debian from the package mirror, which may be out of reach for a moment."""
+    for pause in (5, 20, 60, 0):
+        with tempfile.TemporaryDirectory() as root:
+            made = subprocess.run(["debootstrap", "--variant=minbase", "bookworm", root, debian_mirror()], capture_output=True, text=True, errors="replace", check=False)
+            if made.returncode == 0:
+                yield root
+                return
+        print(f"debootstrap: status {made.returncode}\n{made.stdout[-2000:]}\n{made.stderr[-2000:]}", file=sys.stderr)
+        time.sleep(pause)
+    raise AssertionError("no Debian root could be made")
+
+
 def debian_root():
     """A Debian root as a tar: about 200 MB, 7,000 files, device nodes and capabilities included."""
 
     def make(path):
-        with tempfile.TemporaryDirectory() as root:
-            subprocess.run(["debootstrap", "--variant=minbase", "bookworm", root, debian_mirror()], check=True, stdout=subprocess.DEVNULL)
+        with debootstrapped() as root:
             subprocess.run(["tar", "--xattrs", "--xattrs-include=*", "-C", root, "--numeric-owner", "-cf", path, "."], check=True)
 
     return publish(make, "debian.tar")
@@ -65,3 +81,8 @@ def busybox_root():
             subprocess.run(["tar", "-C", root, "--owner=0", "--group=0", "-cf", path, "."], check=True)
 
     return publish(make, "busybox.tar")
+
+
+if __name__ == "__main__":  # before the tests, for those who ask from two places at once and from a network of their own
+    debian_root()
+    busybox_root()

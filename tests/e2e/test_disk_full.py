@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import tempfile
@@ -256,4 +257,29 @@ def test_full_disk_can_be_emptied(disk):
         time.sleep(0.05)
     engine.tare("import", str(busybox_root()), "bb")
     assert engine.docker("run", "--rm", "bb", "echo", "works").stdout == "works\n"
-    assert os.path.getsize(os.path.join(disk.root, "tare.db.reserve")) == 1 << 20
+
+
+def test_full_disk_loses_no_end(disk):
+    """A disk that is full to the last byte, and again after each step, whatever the database's log and file had to take before: ends of containers are recorded."""
+    engine = disk.engine
+    for number in range(60):
+        engine.docker("volume", "create", f"v{number}")
+    for number in range(8):
+        engine.docker("run", "-d", "--name", f"c{number}", "bb", "sleep", "1000")
+    for number in range(0, 8, 2):
+        disk.fill()
+        assert engine.docker("volume", "rm", f"v{number}").stdout == f"v{number}\n"
+        disk.fill()
+        engine.docker("kill", f"c{number}")
+        assert engine.docker("wait", f"c{number}").stdout == "137\n"
+        alone = int(engine.docker("inspect", "-f", "{{.State.Pid}}", f"c{number + 1}").stdout)
+        disk.fill()
+        engine.kill() if number % 4 else engine.stop()
+        os.kill(alone, signal.SIGKILL)
+        disk.fill()
+        engine.start()
+        for one in (number, number + 1):
+            assert engine.docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", f"c{one}").stdout == "exited 137\n"
+    engine.clear()
+    os.unlink(os.path.join(disk.root, "filler"))
+    engine.docker("volume", "prune", "-af")

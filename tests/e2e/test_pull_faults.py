@@ -438,8 +438,10 @@ def test_partials_expire(engine, registry):
     directory = os.path.join(engine.data_root, "downloads")
     for name in os.listdir(directory):
         os.utime(os.path.join(directory, name), (0, 0))
+    engine.stop()
     with sqlite3.connect(os.path.join(engine.data_root, "tare.db")) as database:
         database.execute("UPDATE pulled_layer SET at = 0")
+    engine.start()
     fails(engine, registry, "nothing:1", "manifest unknown")
     assert partial_bytes(engine, registry) == 0 and stored(engine) == ([], [])
 

@@ -486,7 +486,7 @@ def made_up(engine):
     expected = {f"{one}.{suffix}" for one in layers for suffix in ("tar", "erofs", "facts")}
     found = set(os.listdir(f"{engine.data_root}/layers/sha256"))
     wrong = [f"layers/sha256/{name} is {'extra' if name in found else 'missing'}" for name in found ^ expected]
-    known = {"layers", "containers", "volumes", "init", "tare.db", "tare.db-wal", "tare.db-shm", "tare.db.reserve", "tared.lock", "blobs", "downloads", "build"}
+    known = {"layers", "containers", "volumes", "init", "tare.db", "tare.db-wal", "tared.lock", "blobs", "downloads", "build"}
     wrong += [f"data/{name}" for name in set(os.listdir(engine.data_root)) - known]
     wrong += [f"layers/{name}" for name in set(os.listdir(f"{engine.data_root}/layers")) - {"sha256", "fixups"}]
     wrong += [f"layers/fixups/{name}" for name in os.listdir(f"{engine.data_root}/layers/fixups")]

@@ -11,11 +11,11 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define LOG_BYTES (4 << 20)        /* of the write-ahead log that are there from the beginning, on a disk of 64 MB and more */
-#define LOG_PART 16                /* … at most this part of the disk */
+#define LOG_BYTES (4 << 20) /* of the write-ahead log that are there from the beginning, on a disk of 64 MB and more */
+#define LOG_PART 16         /* … at most this part of the disk */
 #define LOG_FRAME_BYTES (4096 + 24)
-#define TRANSACTION_FRAMES 256     /* of the log that each transaction finds free */
-#define SPARE_PAGES 64             /* of the database that what adds no rows may use */
+#define TRANSACTION_FRAMES 256 /* of the log that each transaction finds free */
+#define SPARE_PAGES 64         /* of the database that what adds no rows may use */
 
 #define NO_SPACE "database: no space left on device"
 
@@ -56,10 +56,10 @@ static bool execute(struct database *database, const char *sql, GError **error)
 /* ---- a full disk ----
  *
  * Adding rows is what a full disk refuses. Everything else (removals, the end of a container) must succeed, or nothing could ever
- * be freed and what was said of a container would be lost. So the blocks that this needs belong to the two files at all times, where
- * nobody else can take them: the log has its first megabytes, is copied into the database while TRANSACTION_FRAMES of them are
- * left, and then begins again; and the database has SPARE_PAGES more than it uses, which a transaction that adds rows makes sure of
- * before it commits. */
+ * be freed and what was said of a container would be lost. So the blocks that this needs belong to the two files at all times,
+ * where nobody else can take them: the log has its first megabytes, is copied into the database while TRANSACTION_FRAMES of them
+ * are left, and then begins again; and the database has SPARE_PAGES more than it uses, which a transaction that adds rows makes
+ * sure of before it commits. */
 
 static bool is_growing_statement(const char *sql)
 {
@@ -158,16 +158,35 @@ bool database_open(const char *path, struct database **ret, GError **error)
     }
     database->is_fresh = st.st_size == 0;
     if (sqlite3_open_v2(path, &database->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
-        !set_up(database)) {
+        sqlite3_busy_timeout(database->handle, 5000) != SQLITE_OK || !set_up(database)) {
         set_sqlite_error(database, path, error);
         database_close(database);
         return false;
     }
-    sqlite3_busy_timeout(database->handle, 5000);
     secure_log(database);
     secure_pages(database, NULL);
     *ret = database;
     return true;
+}
+
+/* A log whose frames are all in the database is read and checked again by the next start unless its head says that it is empty.
+ */
+static void empty_log(const char *path, bool is_copied)
+{
+    g_autofree char *log_path = g_strconcat(path, "-wal", NULL);
+    g_autofd int fd = is_copied ? open(log_path, O_WRONLY | O_CLOEXEC) : -1;
+    static const char nothing[32];
+    if (fd >= 0)
+        (void)!pwrite(fd, nothing, sizeof nothing, 0);
+}
+
+static void close_handle(struct database *database)
+{
+    int frames = -1, copied = -2;
+    g_autofree char *path = g_strdup(sqlite3_db_filename(database->handle, "main"));
+    int code = sqlite3_wal_checkpoint_v2(database->handle, NULL, SQLITE_CHECKPOINT_FULL, &frames, &copied);
+    if (sqlite3_close(database->handle) == SQLITE_OK)
+        empty_log(path, code == SQLITE_OK && frames == copied);
 }
 
 void database_close(struct database *database)
@@ -175,7 +194,8 @@ void database_close(struct database *database)
     if (!database)
         return;
     g_hash_table_unref(database->statements);
-    sqlite3_close(database->handle);
+    if (database->handle)
+        close_handle(database);
     fd_close(database->file_fd);
     g_rec_mutex_clear(&database->lock);
     g_free(database);

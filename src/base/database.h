@@ -13,8 +13,8 @@
 
 struct database;
 
-/* Opens the database at path (WAL, foreign keys on, no other process); the schema is brought up by database_migrate. Both files own
- * the blocks that a full disk must not refuse: statements and transactions that insert nothing succeed there, as long as one
+/* Opens the database at path (WAL, foreign keys on, no other process); the schema is brought up by database_migrate. Both files
+ * own the blocks that a full disk must not refuse: statements and transactions that insert nothing succeed there, as long as one
  * transaction changes no more than a megabyte; the others give TARE_ERROR_NO_SPACE. */
 bool database_open(const char *path, struct database **ret, GError **error);
 void database_close(struct database *database);

@@ -73,6 +73,36 @@ static void derive_names(struct engine *engine)
     }
 }
 
+/* What an engine that is closed in order leaves in the database, so that the next one need not look for leftovers among thousands
+ * of files, nor try again how layers are mounted. It counts until the machine goes down: what was written before that may be
+ * lost, and the next kernel may be another. */
+static char *whole_mark(const struct engine *engine)
+{
+    g_autofree char *boot = NULL;
+    size_t length;
+    if (!file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &boot, &length, NULL))
+        return NULL;
+    return g_strdup_printf("%s %s " TARE_VERSION, g_strchomp(boot), engine->options->storage_backend);
+}
+
+/* The mark goes at once: an engine that is killed leaves none. */
+static bool take_whole_mark(struct engine *engine, GError **error)
+{
+    g_autofree char *mark = whole_mark(engine), *left = NULL;
+    if (!database_get_string(engine->database, &left, error, "SELECT value FROM engine WHERE name = 'whole'", NULL))
+        return false;
+    engine->is_left_whole = mark && g_strcmp0(left, mark) == 0;
+    return !left || database_run(engine->database, error, "DELETE FROM engine WHERE name = 'whole'", NULL);
+}
+
+static void leave_whole_mark(struct engine *engine)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *mark = whole_mark(engine);
+    if (mark && !database_run(engine->database, &error, "REPLACE INTO engine (name, value) VALUES ('whole', ?)", "s", mark))
+        log_error(error, "mark of an orderly end", NULL);
+}
+
 static bool open_database(struct engine *engine, GError **error)
 {
     static const char *const steps[] = {
@@ -81,7 +111,7 @@ static bool open_database(struct engine *engine, GError **error)
     g_autofree char *path = g_build_filename(engine->options->data_root, "tare.db", NULL);
     g_autofree char *fresh = g_uuid_string_random();
     if (!database_open(path, &engine->database, error) ||
-        !database_migrate(engine->database, "engine", steps, G_N_ELEMENTS(steps), error))
+        !database_migrate(engine->database, "engine", steps, G_N_ELEMENTS(steps), error) || !take_whole_mark(engine, error))
         return false;
     return database_get_string(engine->database, &engine->id, error, "SELECT value FROM engine WHERE name = 'id'", NULL) &&
            (engine->id ||
@@ -116,13 +146,14 @@ static bool open_layers(struct engine *engine, GError **error)
     const struct layer_store_options options = { .ingest_program = engine->options->ingest_path,
                                                  .mode = mount_mode(engine->options->storage_backend),
                                                  .known_mode = (enum layer_mount_mode)known,
+                                                 .is_left_whole = engine->is_left_whole,
                                                  .max_layer_bytes = (guint64)most,
                                                  .stall_seconds = engine->options->ingest_timeout };
     if (!layer_store_open(engine->options->data_root, &options, &engine->layers, error))
         return false;
     enum layer_mount_mode mode = layer_store_mode(engine->layers);
     g_autofree char *text = g_strdup_printf("%d", (int)mode);
-    return (gint64)mode == known ||
+    return (gint64)mode == known || options.mode != LAYER_MOUNT_AUTO ||
            database_run(engine->database, error, "REPLACE INTO engine (name, value) VALUES ('mount-mode', ?)", "s", text);
 }
 
@@ -349,6 +380,7 @@ bool engine_open(const struct engine_options *options, struct engine **ret, GErr
         g_autofree char *took = g_strdup_printf("%" G_GINT64_FORMAT "us", g_get_monotonic_time() - begun);
         log_line(LOG_LEVEL_DEBUG, "opened", "part", phases[i].name, "took", took, NULL);
     }
+    engine->is_open = true;
     *ret = engine;
     return true;
 }
@@ -397,6 +429,8 @@ void engine_close(struct engine *engine)
     volume_manager_close(engine->volumes);
     image_store_close(engine->images);
     layer_store_close(engine->layers);
+    if (engine->is_open)
+        leave_whole_mark(engine);
     database_close(engine->database);
     fd_close(engine->lock_fd);
     event_bus_free(engine->events);

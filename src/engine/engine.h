@@ -90,6 +90,8 @@ struct engine {
     struct registry *registry;
     struct builder *builder;
     char *bridge, *table, *cgroup_parent; /* derived from the data root where that is not the default */
+    bool is_left_whole;                   /* the last engine was closed in order, since the machine came up */
+    bool is_open;                         /* all of it */
 };
 bool engine_open(const struct engine_options *options, struct engine **ret, GError **error);
 /* Containers run on. */

@@ -209,11 +209,15 @@ static bool release_strangers(struct image_store *store, bool (*keep)(void *user
     g_autoptr(GPtrArray) holders = g_ptr_array_new_with_free_func(g_free);
     if (!database_get_strings(store->database, holders, error, "SELECT DISTINCT holder FROM layer_hold", NULL))
         return false;
-    for (guint i = 0; i < holders->len; i++)
-        if (!keep(user, holders->pdata[i]) &&
-            !database_run(store->database, error, "DELETE FROM layer_hold WHERE holder = ?", "s", holders->pdata[i]))
+    bool has_left = !layer_store_was_left_whole(store->layers);
+    for (guint i = 0; i < holders->len; i++) {
+        if (keep(user, holders->pdata[i]))
+            continue;
+        has_left = true;
+        if (!database_run(store->database, error, "DELETE FROM layer_hold WHERE holder = ?", "s", holders->pdata[i]))
             return false;
-    return store_collect_layers(store, NULL, error);
+    }
+    return !has_left || store_collect_layers(store, NULL, error);
 }
 
 /* Files of layers that no row names: what a killed ingest or removal left. */
@@ -236,7 +240,8 @@ bool image_store_sweep_holders(struct image_store *store, bool (*keep)(void *use
                                GError **error)
 {
     g_mutex_lock(&store->lock);
-    bool ok = release_strangers(store, keep, user, error) && remove_unknown_files(store, error) && sweep_fixups(store, error);
+    bool ok = release_strangers(store, keep, user, error) &&
+              (layer_store_was_left_whole(store->layers) || (remove_unknown_files(store, error) && sweep_fixups(store, error)));
     store->fixups_wait = true; /* what was left for holders' sake */
     g_mutex_unlock(&store->lock);
     return ok;

@@ -16,7 +16,8 @@ struct layer_store {
     int fd;               /* of directory */
     char *ingest_program; /* NULL: to be found beside us at the first use */
     guint64 max_layer_bytes;
-    gint64 stall_us; /* a worker that does nothing for so long is ended */
+    gint64 stall_us;    /* a worker that does nothing for so long is ended */
+    bool is_left_whole; /* when it was opened */
     enum layer_mount_mode mode;
     char *verdict;
     GMutex publish; /* renames of finished layers */

@@ -22,7 +22,8 @@ enum layer_mount_mode {
 struct layer_store_options {
     const char *ingest_program;       /* path of tare-ingest; NULL: spawn_find_helper */
     enum layer_mount_mode mode;       /* not AUTO: that or an error */
-    enum layer_mount_mode known_mode; /* what the last start found: used untried when AUTO finds no room on the disk to try */
+    enum layer_mount_mode known_mode; /* what AUTO found at the last start: used untried where the disk has no room to try */
+    bool is_left_whole;               /* closed in order since the machine came up: nothing to sweep, nothing to try again */
     guint64 max_layer_bytes;          /* of one uncompressed layer; 0: 1 TiB */
     guint64 stall_seconds;            /* a worker that does nothing for so long is ended; 0: 60 */
 };
@@ -31,6 +32,7 @@ struct layer_store_options {
 bool layer_store_open(const char *data_root, const struct layer_store_options *options, struct layer_store **ret, GError **error);
 void layer_store_close(struct layer_store *store);
 enum layer_mount_mode layer_store_mode(const struct layer_store *store);
+bool layer_store_was_left_whole(const struct layer_store *store);
 /* One line for the log: which mode works and why better ones do not. */
 const char *layer_store_verdict(const struct layer_store *store);
 

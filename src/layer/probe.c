@@ -152,14 +152,13 @@ static struct mount_backend *try_mode(struct probe *probe, const struct mount_op
     return NULL;
 }
 
-/* A disk without a free block has no room to try anything, and must not keep the engine from starting: what is on it could never
- * be removed then. */
-static struct mount_backend *open_untried(struct layer_store *store, enum layer_mount_mode mode, char **ret_verdict)
+static struct mount_backend *open_untried(struct layer_store *store, enum layer_mount_mode mode, const char *why,
+                                          char **ret_verdict)
 {
     struct mount_backend *backend = NULL;
     for (size_t i = 0; i < G_N_ELEMENTS(mount_all_operations); i++)
         if (mount_all_operations[i]->mode == mode && mount_backend_open(store, mount_all_operations[i], &backend, NULL))
-            *ret_verdict = g_strdup_printf("layers are %s, as before: no space to try it", mount_all_operations[i]->name);
+            *ret_verdict = g_strdup_printf("layers are %s, as before: %s", mount_all_operations[i]->name, why);
     return backend;
 }
 
@@ -170,10 +169,16 @@ struct mount_backend *layer_probe(struct layer_store *store, const struct layer_
     g_autoptr(GError) unprepared = NULL;
     struct probe probe = { .store = store, .top = -1 };
     struct mount_backend *backend = NULL;
+    if (mode == LAYER_MOUNT_AUTO && options->is_left_whole)
+        backend = open_untried(store, options->known_mode, "the machine is still up", ret_verdict);
+    if (backend)
+        return backend;
     g_autoptr(GString) failures = g_string_new(NULL);
     bool ok = prepare(&probe, &unprepared);
+    /* A disk without a free block has no room to try anything, and must not keep the engine from starting: what is on it could
+     * never be removed then. */
     if (!ok && error_is(unprepared, TARE_ERROR_NO_SPACE))
-        backend = open_untried(store, mode == LAYER_MOUNT_AUTO ? options->known_mode : mode, ret_verdict);
+        backend = open_untried(store, mode == LAYER_MOUNT_AUTO ? options->known_mode : mode, "no space to try it", ret_verdict);
     if (!ok && !backend)
         g_propagate_error(error, g_steal_pointer(&unprepared));
     for (size_t i = 0; ok && !backend && i < G_N_ELEMENTS(mount_all_operations); i++) {

@@ -178,11 +178,12 @@ static bool open_directories(struct layer_store *store, GError **error)
     if (top < 0)
         return false;
     g_autofd int fixups = dir_make(top, "fixups", 0700, error);
-    if (fixups < 0 || !file_sweep_temporaries(fixups, error))
+    if (fixups < 0 || (!store->is_left_whole && !file_sweep_temporaries(fixups, error)))
         return false;
     store->fd = dir_make(top, "sha256", 0700, error);
-    return store->fd >= 0 && file_sweep_temporaries(top, error) && file_sweep_temporaries(store->fd, error) &&
-           sweep_leftovers(store, error);
+    return store->fd >= 0 &&
+           (store->is_left_whole ||
+            (file_sweep_temporaries(top, error) && file_sweep_temporaries(store->fd, error) && sweep_leftovers(store, error)));
 }
 
 bool layer_store_open(const char *data_root, const struct layer_store_options *options, struct layer_store **ret, GError **error)
@@ -191,6 +192,7 @@ bool layer_store_open(const char *data_root, const struct layer_store_options *o
     options = options ? options : &defaults;
     struct layer_store *store = g_new0(struct layer_store, 1);
     store->fd = -1;
+    store->is_left_whole = options->is_left_whole;
     store->data_root = absolute_path(data_root);
     store->ingest_program = g_strdup(options->ingest_program);
     store->stall_us = (gint64)(options->stall_seconds ? options->stall_seconds : DEFAULT_STALL_SECONDS) * G_USEC_PER_SEC;
@@ -224,6 +226,11 @@ void layer_store_close(struct layer_store *store)
 enum layer_mount_mode layer_store_mode(const struct layer_store *store)
 {
     return store->mode;
+}
+
+bool layer_store_was_left_whole(const struct layer_store *store)
+{
+    return store->is_left_whole;
 }
 
 const char *layer_store_verdict(const struct layer_store *store)

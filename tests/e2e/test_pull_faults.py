@@ -2,6 +2,7 @@
 nothing is half-stored."""
 
 import base64
+import contextlib
 import concurrent.futures
 import gzip
 import json
@@ -439,7 +440,7 @@ def test_partials_expire(engine, registry):
     for name in os.listdir(directory):
         os.utime(os.path.join(directory, name), (0, 0))
     engine.stop()
-    with sqlite3.connect(os.path.join(engine.data_root, "tare.db")) as database:
+    with contextlib.closing(sqlite3.connect(os.path.join(engine.data_root, "tare.db"))) as database, database:
         database.execute("UPDATE pulled_layer SET at = 0")
     engine.start()
     fails(engine, registry, "nothing:1", "manifest unknown")

@@ -391,6 +391,39 @@ def test_restart_of_the_machine(one):
 # ---- the engine beside others ----
 
 
+def verdict(engine):
+    return dict(engine.api("GET", "/info").json["DriverStatus"])["Verdict"]
+
+
+def test_what_an_orderly_end_spares_the_next_start(one):
+    """Nothing is swept and no mount is tried after it; all is, after any other end, and where another way to mount is asked for."""
+    tried = verdict(one)
+    debris = [f"{one.data_root}/layers/sha256/{'0' * 64}.tar", f"{one.data_root}/layers/sha256/{'1' * 64}.erofs", f"{one.data_root}/layers/.tmp-x"]
+
+    def leave_debris():
+        for path in debris:
+            with open(path, "wb"):
+                pass
+
+    leave_debris()
+    one.restart()
+    assert "as before: the machine is still up" in verdict(one) and all(map(os.path.exists, debris))
+    one.restart(hard=True)
+    assert verdict(one) == tried and not any(map(os.path.exists, debris))
+    one.stop()
+    one.flags = ["--storage-backend", "unpacked"]
+    leave_debris()
+    one.start()
+    assert "unpacked" in verdict(one) and not any(map(os.path.exists, debris))
+    one.flags = []
+    one.restart()
+    assert verdict(one) == tried
+    one.restart()
+    assert "as before" in verdict(one)
+    one.tare("import", str(busybox_root()), "still")
+    assert one.docker("run", "--rm", "still", "echo", "works").stdout == "works\n"
+
+
 def test_a_second_engine_on_the_same_root_is_refused(one):
     bin_directory = program_directory()
     for run_root in (one.run_root, one.directory + "/other-run"):

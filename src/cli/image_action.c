@@ -194,23 +194,39 @@ bool save_answer(struct cli *cli, struct call *call, const char *path, GError **
     return output_close(&output, ok, error);
 }
 
+/* What docker says of a path that it would not rename a file to. Devices and pipes are written to here. */
+static bool check_path(const char *output, GError **error)
+{
+    struct stat status;
+    g_autofree char *directory = g_path_get_dirname(output);
+    if (stat(directory, &status) < 0)
+        return error_set(error, TARE_ERROR_INVALID, "invalid output path: stat %s: %s", directory, error_errno_text(errno));
+    if (!S_ISDIR(status.st_mode))
+        return error_set(error, TARE_ERROR_INVALID, "invalid output path: stat %s: not a directory", directory);
+    if (lstat(output, &status) < 0)
+        return errno == ENOENT || error_set(error, TARE_ERROR_INVALID, "invalid output path: lstat %s: %s", output,
+                                            error_errno_text(errno));
+    if (S_ISDIR(status.st_mode))
+        return error_set(error, TARE_ERROR_INVALID, "cannot write to a directory");
+    if (S_ISLNK(status.st_mode))
+        return error_set(error, TARE_ERROR_INVALID, "cannot write to a symbolic link directly");
+    return true;
+}
+
 bool check_output(const char *output, const char *what, GError **error)
 {
     if (!output && is_terminal(STDOUT_FILENO))
         return error_set(error, TARE_ERROR_INVALID, "cowardly refusing to save to a terminal. Use the -o flag or redirect");
-    g_autofree char *directory = output ? g_path_get_dirname(output) : NULL;
-    if (directory && !g_file_test(directory, G_FILE_TEST_IS_DIR))
-        return error_set(error, TARE_ERROR_INVALID, "failed to %s: invalid output path: directory \"%s\" does not exist", what,
-                         directory);
-    if (output && g_file_test(output, G_FILE_TEST_IS_DIR))
-        return error_set(error, TARE_ERROR_INVALID, "failed to %s: invalid output path: \"%s\" must be a regular file", what,
-                         output);
-    return true;
+    if (!output || check_path(output, error))
+        return true;
+    g_prefix_error(error, "failed to %s: ", what);
+    return false;
 }
 
 int cmd_image_save(struct cli *cli, const struct options *options, GError **error)
 {
     const char *output = options_string(options, "output", NULL), *platform = options_string(options, "platform", NULL);
+    output = output && *output ? output : NULL;
     g_autoptr(GString) query = g_string_new(NULL);
     if (!query_add_platform(query, "platform", platform, error)) {
         g_prefix_error(error, "invalid platform: ");

@@ -191,6 +191,9 @@ int cmd_container_inspect(struct cli *cli, const struct options *options, GError
 
 int cmd_image_inspect(struct cli *cli, const struct options *options, GError **error)
 {
+    g_autoptr(GString) query = g_string_new(NULL);
+    if (!query_add_platform(query, "platform", options_string(options, "platform", NULL), error)) /* before anything is shown */
+        return 1;
     return inspect(cli, options, "image", false, error);
 }
 

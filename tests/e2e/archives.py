@@ -35,16 +35,16 @@ def digest(data):
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def config(layers, **run_config):
-    return json.dumps({"architecture": "amd64", "os": "linux", "created": "2020-01-01T00:00:00Z", "config": {"Cmd": ["sh"], **run_config},
+def config(layers, platform=None, **run_config):
+    return json.dumps({"architecture": "amd64", "os": "linux", **(platform or {}), "created": "2020-01-01T00:00:00Z", "config": {"Cmd": ["sh"], **run_config},
                        "rootfs": {"type": "layers", "diff_ids": [digest(one) for one in layers]}, "history": [{"created": "2020-01-01T00:00:00Z", "created_by": "test"} for _ in layers]}).encode()
 
 
-def docker_archive(images, compress=lambda layer: layer, extra=()):
-    """images: tag → its layers. Equal layers are stored once."""
+def docker_archive(images, compress=lambda layer: layer, extra=(), platforms=None):
+    """images: tag → its layers. Equal layers are stored once. platforms: tag → what its config says of the machine."""
     manifest, members = [], {}
     for tag, layers in images.items():
-        document = config(layers)
+        document = config(layers, (platforms or {}).get(tag))
         name = hashlib.sha256(document).hexdigest() + ".json"
         members[name] = document
         paths = [digest(one)[7:] + "/layer.tar" for one in layers]

@@ -1,6 +1,5 @@
 """Conventions of the command line: what docker 28.2 says and returns, tare says and returns, whatever way leads to the engine."""
 
-import contextlib
 import getpass
 import json
 import os
@@ -14,6 +13,7 @@ import pytest
 
 from conftest import program_directory
 from inputs import busybox_root
+from secure_shell import SecureShell
 from test_story import Terminal
 
 TARE = os.path.join(program_directory(), "tare")
@@ -572,43 +572,15 @@ def test_tcp_without_tls_needs_a_word(new_engine, tmp_path):
 @pytest.fixture(scope="module")
 def ssh(tmp_path_factory, engine):
     """A server of the test's own on loopback; a directory in front of its PATH has tare under the name docker."""
-    top = tmp_path_factory.mktemp("ssh")
-    os.chmod(top, 0o700)
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(top / name)], check=True)
-    shutil.copy(top / "user.pub", top / "authorized_keys")
-    (top / "bin").mkdir()
-    (top / "bin" / "docker").symlink_to(TARE)
-    (top / "bin" / "tare").symlink_to(TARE)
-    port = free_port()
-    (top / "config").write_text(
-        f"ListenAddress 127.0.0.1:{port}\nHostKey {top}/host\nPidFile {top}/pid\nAuthorizedKeysFile {top}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
-        f"PermitRootLogin yes\nSetEnv PATH={top}/bin:/usr/bin:/bin DOCKER_HOST={engine.host}\n", encoding="utf-8")
-    with contextlib.suppress(FileExistsError):
-        os.mkdir("/run/sshd", 0o755)
-    server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(top / "config")], stderr=open(top / "log", "wb"))
-    # ssh reads the configuration of the account, not of HOME: a wrapper in PATH names ours.
-    (top / "client").mkdir()
-    (top / "client" / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {top}/client/config "$@"\n', encoding="utf-8")
-    os.chmod(top / "client" / "ssh", 0o755)
-    (top / "client" / "config").write_text(f"Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  IdentityFile {top}/user\n  LogLevel ERROR\n", encoding="utf-8")
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            break
-        except OSError:
-            assert server.poll() is None and time.monotonic() < deadline, (top / "log").read_text()
-            time.sleep(0.05)
+    server = SecureShell(tmp_path_factory.mktemp("ssh"), {"docker": TARE, "tare": TARE}, DOCKER_HOST=engine.host)
 
-    def call(program, *words, input=None, host=f"ssh://{getpass.getuser()}@127.0.0.1:{port}"):
-        environment = {"PATH": f"{top}/client:{os.environ['PATH']}", "HOME": str(top), "DOCKER_HOST": host}
+    def call(program, *words, input=None, host=f"ssh://{server.user}@127.0.0.1:{server.port}"):
+        environment = {"PATH": f"{server.clients}:{os.environ['PATH']}", "HOME": server.directory, "DOCKER_HOST": host}
         return subprocess.run([program, *words], env=environment, capture_output=True, input=input, timeout=120, check=False)
 
-    call.port = port
+    call.port = server.port
     yield call
-    server.terminate()
-    server.wait(timeout=10)
+    server.close()
 
 
 @pytest.mark.parametrize("program", [TARE, DOCKER])

@@ -261,8 +261,6 @@ char *build_graph_text(const struct build_graph *graph, const struct build_plan 
 int build_plan_find_stage(const struct build_plan *plan, const char *name, guint before);
 
 /* ---- the run config (Config of an image) ---- */
-/* All members in Docker's order, maps sorted; a new object. */
-json_t *run_config_canonical(const json_t *config);
 /* SHELL, or /bin/sh -c; a new array. */
 json_t *run_config_shell(const json_t *config);
 bool run_config_has_path(const json_t *config);

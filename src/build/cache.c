@@ -24,7 +24,7 @@ bool cache_migrate(struct database *database, GError **error)
 char *cache_key(const struct build *build, const json_t *cmd, const json_t *entrypoint)
 {
     static const char *const compared[] = { "User", "ExposedPorts", "Tty", "OpenStdin", "Env", "Volumes", "Labels" };
-    g_autoptr(json_t) canonical = run_config_canonical(build->state->metadata.config);
+    g_autoptr(json_t) canonical = image_canonical_config(build->state->metadata.config);
     const char *epoch = json_get_string(build->request->build_args, "SOURCE_DATE_EPOCH", NULL);
     g_autoptr(json_t) key = json_object();
     g_autofree char *text = NULL;

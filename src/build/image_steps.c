@@ -147,7 +147,7 @@ gint64 build_created_ns(const struct build *build)
 
 static json_t *image_document(const struct build *build, const json_t *cmd, bool empty)
 {
-    g_autoptr(json_t) config = run_config_canonical(build->state->metadata.config);
+    g_autoptr(json_t) config = image_canonical_config(build->state->metadata.config);
     json_t *document = json_object();
     char created[TIMESTAMP_ROOM];
 
@@ -247,7 +247,7 @@ bool build_commit_draft(struct build *build, struct layer_draft *draft, struct l
 /* With --rm=false metadata steps leave their containers, as Docker's do; else nobody could ever see them, and none is made. */
 static bool create_real(struct build *build, const json_t *cmd, char **ret_id, GError **error)
 {
-    g_autoptr(json_t) body = run_config_canonical(build->state->metadata.config);
+    g_autoptr(json_t) body = image_canonical_config(build->state->metadata.config);
     g_autoptr(json_t) created = NULL;
 
     json_object_set(body, "Cmd", (json_t *)cmd);

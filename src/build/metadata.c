@@ -382,7 +382,7 @@ bool build_apply_changes(const json_t *run_config, const char *const *given, jso
     metadata.args = build_args_new(NULL);
     good = apply_changes(dockerfile, &metadata, error);
     if (good)
-        *ret = run_config_canonical(metadata.config);
+        *ret = image_canonical_config(metadata.config);
     json_decref(metadata.config);
     build_args_free(metadata.args);
     dockerfile_free(dockerfile);

@@ -67,7 +67,7 @@ static json_t *host_config(const struct run_step *run)
 
 static json_t *create_body(const struct run_step *run, json_t *host)
 {
-    json_t *body = run_config_canonical(run->build->state->metadata.config);
+    json_t *body = image_canonical_config(run->build->state->metadata.config);
     json_t *env = json_object_get(body, "Env");
 
     if (!json_is_array(env)) {
@@ -225,7 +225,7 @@ static char *join(const json_t *words)
 static bool commit(struct run_step *run, GError **error)
 {
     struct build *build = run->build;
-    g_autoptr(json_t) config = run_config_canonical(build->state->metadata.config);
+    g_autoptr(json_t) config = image_canonical_config(build->state->metadata.config);
     g_autofree char *created_by = join(run->saved_cmd);
     struct container_commit_options options = {
         .author = build->state->metadata.maintainer,

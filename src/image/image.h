@@ -36,6 +36,9 @@ static inline void image_clear(struct image **image)
 /* The "config" member (Cmd, Env, …) of the document, never NULL. Borrowed. */
 const json_t *image_run_config(const struct image *image);
 
+/* All members of a run config in Docker's order, maps sorted, what is absent as dockerd shows it; a new object. */
+json_t *image_canonical_config(const json_t *config);
+
 struct image_store;
 bool image_store_open(struct database *database, struct layer_store *layers, const struct event_sink *events,
                       struct image_store **ret, GError **error);

@@ -35,6 +35,7 @@ static json_t *import_document(const struct image_import_options *options, GErro
     json_object_set_new(config, "comment", json_string_lossy(message));
     json_object_set_new(config, "created", json_string(now));
     json_object_set_new(config, "config", options->run_config ? json_deep_copy(options->run_config) : json_object());
+    json_object_set_new(config, "docker_version", json_string(TARE_VERSION));
     json_object_set_new(config, "history", json_pack("[{s:s, s:o}]", "created", now, "comment", json_string_lossy(message)));
     return g_steal_pointer(&config);
 }

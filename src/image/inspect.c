@@ -23,16 +23,41 @@ static const char *last_comment(const struct image *image)
     return own ? own : json_get_string(last, "comment", "");
 }
 
-/* Members that newer API versions dropped. */
-static void add_dated_members(json_t *object, const struct image *image, unsigned api_version)
+/* Where a container's lower directories are, as Docker's drivers tell it: the image's top layer, and below it the others from the
+ * top down. */
+static json_t *graph_driver(struct image_store *store, const struct image *image)
 {
-    if (api_version < 44)
-        json_object_set_new(object, "VirtualSize", json_integer((json_int_t)image->size));
-    if (api_version < 45) {
-        json_t *container_config = json_get_object(image->config, "container_config");
-        json_object_set_new(object, "Container", string_or_empty(image->config, "container"));
-        json_object_set_new(object, "ContainerConfig", container_config ? json_deep_copy(container_config) : json_object());
+    bool unpacked = layer_store_mode(store->layers) == LAYER_MOUNT_UNPACKED;
+    json_t *data = json_object();
+    g_autoptr(GString) lower = g_string_new(NULL);
+    guint n = g_strv_length(image->diff_ids);
+    for (guint i = n; i-- > 0;) {
+        g_autofree char *path = layer_store_mounted_path(store->layers, image->diff_ids[i]);
+        if (i == n - 1) {
+            g_autofree char *tar = layer_store_tar_path(store->layers, image->diff_ids[i]);
+            json_object_set_new(data, "Tar", json_string_lossy(tar));
+            json_object_set_new(data, unpacked ? "UpperDir" : "Index", json_string_lossy(path));
+        } else {
+            g_string_append_printf(lower, "%s%s", lower->len ? ":" : "", path);
+        }
     }
+    if (lower->len)
+        json_object_set_new(data, unpacked ? "LowerDir" : "LowerIndexes", json_string_lossy(lower->str));
+    return json_pack("{s:o, s:s}", "Data", data, "Name", unpacked ? "unpacked" : "erofs");
+}
+
+/* The container's settings that an image's config had by accident are left out since 1.50; where there is none, there was none
+ * before. */
+static json_t *shown_config(const struct image *image, unsigned api_version)
+{
+    static const char *const dropped[] = { "Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr",
+                                           "Tty",      "OpenStdin",  "StdinOnce",   "Image",        "StopTimeout" };
+    if (api_version < 50 && !json_get_object(image->config, "config"))
+        return json_null();
+    json_t *config = image_canonical_config(image_run_config(image));
+    for (size_t i = 0; i < G_N_ELEMENTS(dropped) && api_version >= 50; i++)
+        json_object_del(config, dropped[i]);
+    return config;
 }
 
 bool image_is_for(const json_t *config, const struct platform *platform)
@@ -71,23 +96,31 @@ bool image_store_inspect(struct image_store *store, const char *name, unsigned a
         g_propagate_error(error, g_steal_pointer(&problem));
         return false;
     }
-    char tagged[TIMESTAMP_ROOM];
-    timestamp_format(image->last_tagged_ns, tagged);
-    json_t *object =
-        json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:O, s:o, s:o}", "Id", image->id, "RepoTags",
-                  json_from_strv((const char *const *)image->repo_tags), "RepoDigests",
-                  json_from_strv((const char *const *)image->repo_digests), "Parent", image->parent ? image->parent : "",
-                  "Comment", last_comment(image), "Created", json_get_string(image->config, "created", TIMESTAMP_ZERO),
-                  "DockerVersion", string_or_empty(image->config, "docker_version"), "Author",
-                  string_or_empty(image->config, "author"), "Config", image_run_config(image), "Architecture",
-                  string_or_empty(image->config, "architecture"), "Os", string_or_empty(image->config, "os"));
-    if (json_get_string(image->config, "variant", NULL))
+    char tagged[TIMESTAMP_ROOM] = TIMESTAMP_ZERO;
+    if (image->last_tagged_ns)
+        timestamp_format(image->last_tagged_ns, tagged);
+    json_t *object = json_pack(
+        "{s:s, s:o, s:o, s:s, s:s, s:s}", "Id", image->id, "RepoTags", json_from_strv((const char *const *)image->repo_tags),
+        "RepoDigests", json_from_strv((const char *const *)image->repo_digests), "Parent", image->parent ? image->parent : "",
+        "Comment", last_comment(image), "Created", json_get_string(image->config, "created", TIMESTAMP_ZERO));
+    if (api_version < 45) { /* newer versions dropped them */
+        json_object_set_new(object, "Container", string_or_empty(image->config, "container"));
+        json_object_set_new(object, "ContainerConfig",
+                            image_canonical_config(json_get_object(image->config, "container_config")));
+    }
+    json_object_set_new(object, "DockerVersion", string_or_empty(image->config, "docker_version"));
+    json_object_set_new(object, "Author", string_or_empty(image->config, "author"));
+    json_object_set_new(object, "Config", shown_config(image, api_version));
+    json_object_set_new(object, "Architecture", string_or_empty(image->config, "architecture"));
+    if (*json_get_string(image->config, "variant", ""))
         json_object_set_new(object, "Variant", string_or_empty(image->config, "variant"));
+    json_object_set_new(object, "Os", json_string(json_get_string(image->config, "os", "linux")));
+    if (*json_get_string(image->config, "os.version", ""))
+        json_object_set_new(object, "OsVersion", string_or_empty(image->config, "os.version"));
     json_object_set_new(object, "Size", json_integer((json_int_t)image->size));
-    add_dated_members(object, image, api_version);
-    json_object_set_new(
-        object, "GraphDriver",
-        json_pack("{s:{}, s:s}", "Data", "Name", layer_store_mode(store->layers) == LAYER_MOUNT_UNPACKED ? "unpacked" : "erofs"));
+    if (api_version < 44)
+        json_object_set_new(object, "VirtualSize", json_integer((json_int_t)image->size));
+    json_object_set_new(object, "GraphDriver", graph_driver(store, image));
     json_object_set_new(object, "RootFS", rootfs(image));
     json_object_set_new(object, "Metadata", json_pack("{s:s}", "LastTagTime", tagged));
     *ret = object;

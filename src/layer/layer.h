@@ -181,5 +181,9 @@ bool layer_store_remove_fixups(struct layer_store *store, const char *chain_id, 
 char **layer_store_list_fixups(struct layer_store *store, GError **error);
 /* All diff ids whose tar is present, with or without its index, NULL-terminated, sorted; g_strfreev. */
 char **layer_store_list(struct layer_store *store, GError **error);
+/* Where its tar is, or what is mounted of it: its index, or the directory that it is unpacked into. For people who look; g_free.
+ */
+char *layer_store_tar_path(const struct layer_store *store, const char *diff_id);
+char *layer_store_mounted_path(const struct layer_store *store, const char *diff_id);
 /* What all its files take on the disk, those of the indexes included. */
 guint64 layer_store_disk_bytes(struct layer_store *store);

@@ -278,3 +278,22 @@ bool layer_store_remove(struct layer_store *store, const char *diff_id, GError *
     g_mutex_unlock(&store->publish);
     return ok;
 }
+
+static char *path_of(const struct layer_store *store, const char *diff_id, enum layer_file kind)
+{
+    char name[LAYER_NAME_ROOM];
+    layer_file_name(diff_id, kind, name);
+    return g_build_filename(store->directory, name, NULL);
+}
+
+char *layer_store_tar_path(const struct layer_store *store, const char *diff_id)
+{
+    return path_of(store, diff_id, LAYER_FILE_TAR);
+}
+
+char *layer_store_mounted_path(const struct layer_store *store, const char *diff_id)
+{
+    if (store->mode == LAYER_MOUNT_UNPACKED)
+        return g_build_filename(store->data_root, "layers", "unpacked", digest_hex(diff_id), NULL);
+    return path_of(store, diff_id, LAYER_FILE_INDEX);
+}

@@ -16,7 +16,8 @@ import tempfile
 import pytest
 
 import trees
-from conftest import finish, make_engine
+from archives import digest, entry, layer
+from conftest import UnixConnection, finish, make_engine
 from dockerd import running_dockerd
 from inputs import busybox_root
 
@@ -66,7 +67,7 @@ def saved(engine, tmp_path_factory):
 
 
 def inspect(engine, image):
-    found = json.loads(engine.tare("image", "inspect", image).stdout)[0]
+    found = json.loads(engine.tare("image", "inspect", image, env={"DOCKER_API_VERSION": "1.41"}).stdout)[0]
     return found["Id"], found["RootFS"]["Layers"], found["Config"]
 
 
@@ -167,6 +168,63 @@ def test_save_compress_load(engine, saved, new_engine):
             other.tare("image", "rm", image)
     with open(saved, "rb") as file:
         assert file.read() == engine.tare("save", "ours:1", input=b"").stdout
+
+
+# ---- image inspect ----
+
+
+def ask(path, target):
+    connection = UnixConnection(path)
+    connection.request("GET", target)
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    return answer
+
+
+def few_fields():
+    """What other builders write: nothing that need not be there."""
+    data = layer(entry("file", "1"))
+    config = {"architecture": "arm64", "variant": "v8", "os": "linux", "os.version": "1.2", "author": "A", "created": "2020-02-02T02:02:02.5Z", "config": {"Cmd": ["x"], "Labels": {"b": "1", "a": "2"}, "StopSignal": "SIGINT"},
+              "rootfs": {"type": "layers", "diff_ids": [digest(data)]}, "history": [{"comment": "of the last step"}]}
+    bare = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest(data)]}}
+    manifest = [{"Config": f"{name}.json", "RepoTags": [f"{name}:1"], "Layers": ["l.tar"]} for name in ("few", "bare")]
+    return layer(entry("manifest.json", json.dumps(manifest)), entry("few.json", json.dumps(config)), entry("bare.json", json.dumps(bare)), entry("l.tar", data))
+
+
+def test_every_field_of_inspect(engine, reference):
+    """The same members in the same order with the same values, of what dockerd made and of what says little; storage and times are each engine's own."""
+    reference.docker("load", input=few_fields())
+    engine.tare("load", input=few_fields())
+    engine.docker("load", input=reference.docker("save", "theirs:1").stdout)
+    own = ("GraphDriver", "Metadata", "Parent")
+    for name in ("theirs:1", "few:1", "bare:1"):
+        theirs, mine = (ask(path, f"/v1.41/images/{name}/json") for path in (reference.host[7:], engine.socket))
+        assert list(mine) == list(theirs)
+        for member in set(theirs) - set(own):
+            assert mine[member] == theirs[member], member
+        assert list(mine["Config"] or []) == list(theirs["Config"] or []) and list(mine["ContainerConfig"]) == list(theirs["ContainerConfig"])
+        assert re.match(r"20\d\d-", mine["Metadata"]["LastTagTime"]) and mine["Parent"] == ""
+        # what the clients show is that
+        for client in (engine.docker, engine.tare):
+            shown = json.loads(client("image", "inspect", name, env={"DOCKER_API_VERSION": "1.41"}).stdout)[0]
+            assert shown == mine
+    few = engine.api("GET", "/v1.51/images/few:1/json").json
+    assert (few["Variant"], few["OsVersion"], few["Comment"], few["Config"]) == ("v8", "1.2", "of the last step", {"User": "", "Env": None, "Cmd": ["x"], "Volumes": None, "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": {"a": "2", "b": "1"}, "StopSignal": "SIGINT"})
+    assert "Hostname" in engine.api("GET", "/v1.49/images/few:1/json").json["Config"]
+    bare = engine.api("GET", "/v1.51/images/bare:1/json").json
+    assert (bare["Created"], bare["DockerVersion"], bare["Author"], bare["Comment"]) == ("0001-01-01T00:00:00Z", "", "", "")
+    driver = engine.api("GET", "/images/theirs:1/json").json["GraphDriver"]
+    paths = [driver["Data"]["Tar"], driver["Data"]["Index"], *driver["Data"]["LowerIndexes"].split(":")]
+    assert driver["Name"] == "erofs" and all(os.path.isfile(path) for path in paths) and len(paths) == 1 + len(engine.api("GET", "/images/theirs:1/json").json["RootFS"]["Layers"])
+    # made here: who made it, and a name that it never had
+    engine.tare("import", str(busybox_root()), "named:1")
+    nameless = engine.tare("import", "-m", "nameless", str(busybox_root())).stdout.strip()
+    version = engine.api("GET", "/version").json["Version"]
+    assert [engine.api("GET", f"/images/{name}/json").json["DockerVersion"] for name in ("named:1", nameless)] == [version] * 2
+    assert engine.api("GET", f"/images/{nameless}/json").json["Metadata"] == {"LastTagTime": "0001-01-01T00:00:00Z"}
+    engine.tare("tag", nameless, "late:1")
+    assert engine.api("GET", "/images/late:1/json").json["Metadata"]["LastTagTime"] > engine.api("GET", "/images/named:1/json").json["Metadata"]["LastTagTime"]
+    engine.tare("image", "rm", "named:1", "late:1", "few:1", "bare:1")
 
 
 # ---- what Docker 1.9 and older wrote ----

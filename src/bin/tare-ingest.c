@@ -2,6 +2,7 @@
  *
  *   tare-ingest decode MAX-BYTES         compressed on 0, plain on 1
  *   tare-ingest index DIFF-ID BYTES      tar of so many bytes on 3, index to 4, facts to 6
+ *   tare-ingest index-tree DIFF-ID BYTES the same of a tree that is no layer: without whiteouts
  *   tare-ingest split                    an archive's headers on 0, what they mean on 0 (layer/split.h)
  *
  * All answer with one frame on fd 5 (layer/worker.h). */
@@ -77,9 +78,9 @@ static bool write_facts(struct layer_facts *facts, GError **error)
            error_set_errno(error, errno, "write layer facts");
 }
 
-static bool run_index(char **arguments, guint64 values[WORKER_REPORT_VALUES], GError **error)
+static bool index_as(bool is_tree, char **arguments, guint64 values[WORKER_REPORT_VALUES], GError **error)
 {
-    struct erofs_builder_options options = { .diff_id = arguments[0] };
+    struct erofs_builder_options options = { .diff_id = arguments[0], .is_tree = is_tree };
     struct confine_limits confine = { .max_memory = INDEX_MEMORY, .file_access = true };
     if (!parse_bytes(arguments[1], &options.tar_bytes, error))
         return false;
@@ -98,6 +99,16 @@ static bool run_index(char **arguments, guint64 values[WORKER_REPORT_VALUES], GE
     return write_facts(facts, error);
 }
 
+static bool run_index(char **arguments, guint64 values[WORKER_REPORT_VALUES], GError **error)
+{
+    return index_as(false, arguments, values, error);
+}
+
+static bool run_index_tree(char **arguments, guint64 values[WORKER_REPORT_VALUES], GError **error)
+{
+    return index_as(true, arguments, values, error);
+}
+
 static bool run_split(char **arguments, guint64 values[WORKER_REPORT_VALUES], GError **error)
 {
     const struct confine_limits confine = { .max_memory = SPLIT_MEMORY };
@@ -111,6 +122,7 @@ static const struct {
 } modes[] = {
     { "decode", 1, run_decode },
     { "index", 2, run_index },
+    { "index-tree", 2, run_index_tree },
     { "split", 0, run_split },
 };
 

@@ -236,7 +236,7 @@ bool container_archive_get(struct container_manager *manager, const char *name, 
 /* ---- put ---- */
 
 /* The archive becomes a layer for the moment (parsed by a worker without privilege, its index checked), and its mounted tree is
- * copied. */
+ * copied. Names are only names: nothing in it is a whiteout. */
 static bool extract(struct container_manager *manager, struct byte_source *source, int target,
                     const struct tree_copy_options *options, GError **error)
 {
@@ -247,7 +247,7 @@ static bool extract(struct container_manager *manager, struct byte_source *sourc
     identifier_new(random);
     g_autofree char *holder = g_strconcat("archive/", random, NULL);
     image_layer_claim_init(&claim, manager->images, holder);
-    const struct layer_ingest_options ingest = { .name = "archive", .claim = &claim.claim };
+    const struct layer_ingest_options ingest = { .name = "archive", .claim = &claim.claim, .is_tree = true };
     if (!layer_store_ingest(manager->layers, source, &ingest, &info, error))
         return false;
     const char *const diff_ids[] = { info.diff_id, NULL };

@@ -430,7 +430,8 @@ static bool take_plain(struct layer_archive *archive, struct archive_member *mem
     if (options->expected_diff_id && strcmp(member->digest, options->expected_diff_id) != 0)
         return error_set(error, TARE_ERROR_INVALID, "its content has the digest %s and not %s", member->digest,
                          options->expected_diff_id);
-    return layer_publish(archive->store, member->intake, member->digest, options->claim, options->cancel, ret, error);
+    return layer_publish(archive->store, member->intake, member->digest, LAYER_KIND_LAYER, options->claim, options->cancel, ret,
+                         error);
 }
 
 static bool take_compressed(struct layer_archive *archive, struct archive_member *member,

@@ -41,7 +41,7 @@ bool layer_draft_commit(struct layer_draft *draft, struct layer_info *ret, GErro
 {
     char diff_id[DIGEST_ROOM];
     bool ok = tar_writer_finish(draft->writer, error) && intake_finish(draft->intake, diff_id, error) &&
-              layer_publish(draft->store, draft->intake, diff_id, draft->claim, NULL, ret, error);
+              layer_publish(draft->store, draft->intake, diff_id, LAYER_KIND_LAYER, draft->claim, NULL, ret, error);
     layer_draft_discard(draft);
     return ok;
 }

@@ -28,6 +28,7 @@ struct erofs_builder_options {
     const char *diff_id;
     guint64 tar_bytes;  /* of the whole file */
     guint64 max_inodes; /* 0: the default, 4,000,000 (about 150 bytes of memory each) */
+    bool is_tree;       /* no layer: names that begin with ".wh." are names like all others */
 };
 struct erofs_stats {
     guint64 n_inodes;
@@ -37,7 +38,8 @@ struct erofs_stats {
 struct erofs_builder;
 struct erofs_builder *erofs_builder_new(const struct erofs_builder_options *options);
 void erofs_builder_free(struct erofs_builder *builder);
-/* The next entry, in the tar's order; later ones replace earlier ones. Whiteouts (.wh. names) are understood here. */
+/* The next entry, in the tar's order; later ones replace earlier ones. Whiteouts (.wh. names) are understood here,
+ * unless it is a tree. */
 bool erofs_builder_add(struct erofs_builder *builder, const struct tar_entry *entry, GError **error);
 /* Writes the image. tar_fd is read (pread) only where a run of a sparse file does not lie at a block. *ret_facts may be empty,
  * never NULL. */

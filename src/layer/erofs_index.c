@@ -10,6 +10,7 @@ struct erofs_builder {
     struct erofs_tree tree;
     char diff_id[DIGEST_ROOM];
     guint64 tar_bytes;
+    bool is_tree;
     GHashTable *lower_links; /* by path, of its target */
     GByteArray *xattrs;      /* scratch */
     GString *last_path;      /* of the directory found last: most entries are in the one of the entry before */
@@ -23,6 +24,7 @@ struct erofs_builder *erofs_builder_new(const struct erofs_builder_options *opti
     g_assert(digest_is_valid(options->diff_id));
     g_strlcpy(builder->diff_id, options->diff_id, sizeof builder->diff_id);
     builder->tar_bytes = options->tar_bytes;
+    builder->is_tree = options->is_tree;
     erofs_tree_init(&builder->tree, options->max_inodes);
     struct tree_source tar = { .fd = -1, .bytes = options->tar_bytes, .is_device = true };
     memcpy(tar.diff_id, builder->diff_id, sizeof tar.diff_id);
@@ -304,13 +306,13 @@ static bool is_aufs_record(const char *path)
 
 bool erofs_builder_add(struct erofs_builder *builder, const struct tar_entry *entry, GError **error)
 {
-    if (is_aufs_record(entry->path))
+    if (!builder->is_tree && is_aufs_record(entry->path))
         return true;
     const char *slash = strrchr(entry->path, '/');
     const char *base = slash ? slash + 1 : entry->path;
-    if (strcmp(base, WHITEOUT_OPAQUE) == 0)
+    if (!builder->is_tree && strcmp(base, WHITEOUT_OPAQUE) == 0)
         return add_opaque(builder, entry, base, error);
-    if (g_str_has_prefix(base, WHITEOUT))
+    if (!builder->is_tree && g_str_has_prefix(base, WHITEOUT))
         return add_whiteout(builder, entry, base, error);
     if (entry->is_hard_link)
         return add_hard_link(builder, entry, error);

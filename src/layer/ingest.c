@@ -97,6 +97,13 @@ static bool check_digests(struct ingest *ingest, const char *diff_id, GError **e
     return true;
 }
 
+/* No tar has this digest, as far as anybody knows. */
+static void name_tree(char diff_id[DIGEST_ROOM])
+{
+    g_autofree char *text = g_strconcat("tree of ", diff_id, NULL);
+    digest_of(text, strlen(text), diff_id);
+}
+
 static bool ingest_run(struct ingest *ingest, struct layer_info *ret, GError **error)
 {
     char diff_id[DIGEST_ROOM];
@@ -112,8 +119,13 @@ static bool ingest_run(struct ingest *ingest, struct layer_info *ret, GError **e
         return false;
     if (ingest->options->progress)
         ingest->options->progress(ingest->options->user, ingest->bytes_read);
-    return intake_finish(intake, diff_id, error) && check_digests(ingest, diff_id, error) &&
-           layer_publish(ingest->store, intake, diff_id, ingest->options->claim, ingest->options->cancel, ret, error);
+    if (!intake_finish(intake, diff_id, error) || !check_digests(ingest, diff_id, error))
+        return false;
+    bool is_tree = ingest->options->is_tree;
+    if (is_tree)
+        name_tree(diff_id);
+    return layer_publish(ingest->store, intake, diff_id, is_tree ? LAYER_KIND_TREE : LAYER_KIND_LAYER, ingest->options->claim,
+                         ingest->options->cancel, ret, error);
 }
 
 bool layer_store_ingest(struct layer_store *store, struct byte_source *source, const struct layer_ingest_options *options,

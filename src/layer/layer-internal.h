@@ -87,8 +87,9 @@ struct decoder_run {
 bool decoder_run(const struct decoder_run *run, GError **error);
 
 /* ---- publish.c: a finished tar becomes a layer ---- */
-bool layer_publish(struct layer_store *store, struct intake *intake, const char *diff_id, const struct layer_claim *claim,
-                   struct cancel *cancel, struct layer_info *ret, GError **error);
+enum layer_kind { LAYER_KIND_LAYER, LAYER_KIND_TREE /* whiteouts mean nothing */ };
+bool layer_publish(struct layer_store *store, struct intake *intake, const char *diff_id, enum layer_kind kind,
+                   const struct layer_claim *claim, struct cancel *cancel, struct layer_info *ret, GError **error);
 /* What is kept beside the index. facts may be NULL where nobody asks; *ret_facts is NULL where there are none. */
 bool layer_read_sidecar(struct layer_store *store, const char *diff_id, guint64 *ret_content_bytes,
                         struct layer_facts **ret_facts, GError **error);

@@ -58,10 +58,13 @@ struct layer_claim {
 
 /* ---- ingest: bytes of a stranger become a layer ---- */
 struct layer_ingest_options {
-    const char *name;                /* how errors call it: "layer sha256:…", "build context" */
-    const char *expected_blob;       /* digest that the compressed bytes must have, or NULL */
-    const char *expected_diff_id;    /* or NULL */
-    guint64 max_bytes;               /* of the uncompressed tar; 0: the store's limit */
+    const char *name;             /* how errors call it: "layer sha256:…", "build context" */
+    const char *expected_blob;    /* digest that the compressed bytes must have, or NULL */
+    const char *expected_diff_id; /* or NULL */
+    guint64 max_bytes;            /* of the uncompressed tar; 0: the store's limit */
+    /* A tree of files that is no layer of an image: names that begin with ".wh." are names like all others. It is stored under an
+     * id of its own, so that the same bytes may be a layer, too; no digest can be expected of it. */
+    bool is_tree;
     const struct layer_claim *claim; /* or NULL: the layer may be removed before the caller sees it */
     struct cancel *cancel;
     void (*progress)(void *user, guint64 bytes_read); /* of the source; may be NULL; called at most ten times a second */

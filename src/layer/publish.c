@@ -55,6 +55,7 @@ bool layer_read_sidecar(struct layer_store *store, const char *diff_id, guint64 
 /* An index on its way: files that have no name yet but a temporary one. */
 struct pending {
     struct layer_store *store;
+    enum layer_kind kind;
     int index, facts;
     char *index_name, *facts_name, *sidecar_name;
     guint64 content_bytes;
@@ -85,7 +86,7 @@ static bool run_indexer(struct pending *pending, int tar, const char *diff_id, g
     struct worker worker = WORKER_NONE;
     guint64 values[WORKER_REPORT_VALUES];
     g_autofree char *bytes = g_strdup_printf("%" G_GUINT64_FORMAT, tar_bytes);
-    const char *const arguments[] = { "index", diff_id, bytes, NULL };
+    const char *const arguments[] = { pending->kind == LAYER_KIND_TREE ? "index-tree" : "index", diff_id, bytes, NULL };
     const struct spawn_fd fds[] = {
         { tar, WORKER_FD_TAR },
         { pending->index, WORKER_FD_INDEX },
@@ -201,10 +202,10 @@ static bool place(struct pending *pending, struct intake *intake, const char *di
     return ok;
 }
 
-bool layer_publish(struct layer_store *store, struct intake *intake, const char *diff_id, const struct layer_claim *claim,
-                   struct cancel *cancel, struct layer_info *ret, GError **error)
+bool layer_publish(struct layer_store *store, struct intake *intake, const char *diff_id, enum layer_kind kind,
+                   const struct layer_claim *claim, struct cancel *cancel, struct layer_info *ret, GError **error)
 {
-    struct pending pending = { .store = store, .index = -1, .facts = -1 };
+    struct pending pending = { .store = store, .kind = kind, .index = -1, .facts = -1 };
     bool ok, gone = false;
     do {
         ok = layer_store_has(store, diff_id) || pending.index >= 0 ||

@@ -31,3 +31,8 @@ bool archive_member_write_zeros(struct archive_member *member, guint64 length, G
 bool archive_member_end(struct archive_member *member, GError **error);
 /* A symbolic link's target from the path of the link; NULL where it leads out of the archive. */
 char *archive_resolve(const char *path, const char *target);
+
+/* ---- archive.c ---- */
+/* layer_archive_read over a worker that was started already, however it behaves. The socket and the worker are spent. */
+bool archive_split(struct layer_store *store, struct byte_source *source, int socket, const struct worker *worker,
+                   const struct layer_archive_options *options, struct layer_archive **ret, GError **error);

@@ -48,19 +48,20 @@ static bool next_frame(struct splitter *splitter, GError **error);
 
 /* ---- the worker ---- */
 
-static bool start_worker(struct splitter *splitter, GError **error)
+static int start_worker(struct layer_store *store, struct worker *ret, GError **error)
 {
     int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return error_set_errno(error, errno, "socketpair");
-    g_autofd int theirs = pair[1];
-    splitter->socket = pair[0];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        error_set_errno(error, errno, "socketpair");
+        return -1;
+    }
+    g_autofd int theirs = pair[1], ours = pair[0];
     /* One that was taken over may say nothing at all. */
     const struct timeval patience = { .tv_sec = ANSWER_TIMEOUT_MS / 1000 };
-    setsockopt(splitter->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(ours, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     const char *const arguments[] = { "split", NULL };
     const struct spawn_fd fds[] = { { theirs, 0 } };
-    return worker_start(splitter->archive->store, arguments, fds, G_N_ELEMENTS(fds), "archive reader", &splitter->worker, error);
+    return worker_start(store, arguments, fds, G_N_ELEMENTS(fds), "archive reader", ret, error) ? fd_steal(&ours) : -1;
 }
 
 /* The worker went away before its end: its report says why. */
@@ -317,18 +318,18 @@ static bool finish(struct splitter *splitter, GError **error)
     return worker_finish(&splitter->worker, splitter->options->cancel, ANSWER_TIMEOUT_MS, values, error);
 }
 
-bool layer_archive_read(struct layer_store *store, struct byte_source *source, const struct layer_archive_options *options,
-                        struct layer_archive **ret, GError **error)
+bool archive_split(struct layer_store *store, struct byte_source *source, int socket, const struct worker *worker,
+                   const struct layer_archive_options *options, struct layer_archive **ret, GError **error)
 {
     struct layer_archive *archive = g_new0(struct layer_archive, 1);
     struct splitter splitter = {
-        .sink.write = split, .archive = archive, .options = options, .worker = WORKER_NONE, .socket = -1
+        .sink.write = split, .archive = archive, .options = options, .worker = *worker, .socket = socket
     };
     archive->store = store;
     archive->members = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, archive_member_free);
     splitter.extents = g_array_new(FALSE, TRUE, sizeof(struct split_extent));
-    bool ok = start_worker(&splitter, error) && next_frame(&splitter, error) &&
-              layer_decode(store, source, &splitter.sink, 0, options->cancel, error) && finish(&splitter, error);
+    bool ok = next_frame(&splitter, error) && layer_decode(store, source, &splitter.sink, 0, options->cancel, error) &&
+              finish(&splitter, error);
     fd_clear(&splitter.socket);
     worker_clear(&splitter.worker);
     if (splitter.member)
@@ -339,6 +340,14 @@ bool layer_archive_read(struct layer_store *store, struct byte_source *source, c
     else
         layer_archive_free(archive);
     return ok;
+}
+
+bool layer_archive_read(struct layer_store *store, struct byte_source *source, const struct layer_archive_options *options,
+                        struct layer_archive **ret, GError **error)
+{
+    struct worker worker = WORKER_NONE;
+    int socket = start_worker(store, &worker, error);
+    return socket >= 0 && archive_split(store, source, socket, &worker, options, ret, error);
 }
 
 void layer_archive_free(struct layer_archive *archive)

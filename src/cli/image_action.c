@@ -204,8 +204,8 @@ static bool check_path(const char *output, GError **error)
     if (!S_ISDIR(status.st_mode))
         return error_set(error, TARE_ERROR_INVALID, "invalid output path: stat %s: not a directory", directory);
     if (lstat(output, &status) < 0)
-        return errno == ENOENT || error_set(error, TARE_ERROR_INVALID, "invalid output path: lstat %s: %s", output,
-                                            error_errno_text(errno));
+        return errno == ENOENT ||
+               error_set(error, TARE_ERROR_INVALID, "invalid output path: lstat %s: %s", output, error_errno_text(errno));
     if (S_ISDIR(status.st_mode))
         return error_set(error, TARE_ERROR_INVALID, "cannot write to a directory");
     if (S_ISLNK(status.st_mode))

@@ -18,7 +18,7 @@ struct cli_flag {
     const char *name;
     const char *value; /* how --help names its value, which is also its type (options.c); "" is a boolean */
     const char *usage;
-    bool hidden;
+    bool own; /* docker has it not: --help shows it apart */
 };
 
 #define CLI_ANY G_MAXUINT
@@ -30,10 +30,10 @@ struct cli_command {
     const char *spellings; /* "container ls,container list,container ps,ps": the first is its name */
     const char *arguments; /* of the usage line */
     const char *summary;
-    const char *description; /* NULL: the summary */
-    guint min, max;          /* arguments */
-    bool stop_at_argument;   /* what follows the first argument belongs to it, also when it looks like a flag */
-    bool hidden;
+    const char *description;                   /* NULL: the summary */
+    guint min, max;                            /* arguments */
+    bool stop_at_argument;                     /* what follows the first argument belongs to it, also when it looks like a flag */
+    bool own;                                  /* docker has it not: --help shows it apart */
     int rank;                                  /* place among the common commands; 0: not among them */
     const struct cli_flag *flags, *more_flags; /* each ends with an entry without name */
     cli_handler *run;                          /* NULL: its issue is still open */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#define ONLY_IN_TARE "Only in tare"
 #define NAME_PADDING 11
 #define WRAP_SLOP 5 /* a last line may be so much longer, rather than leave a lone word */
 #define WRAP_MINIMUM 24
@@ -60,6 +61,7 @@ struct flag_lines {
     GPtrArray *left, *usage;
     size_t widest;
     const char *config_directory;
+    bool own;
 };
 
 static char *with_directory(const char *usage, const char *directory)
@@ -74,7 +76,7 @@ static char *with_directory(const char *usage, const char *directory)
 static void collect_flag(const struct cli_flag *flag, void *user)
 {
     struct flag_lines *lines = user;
-    if (flag->hidden)
+    if (flag->own != lines->own)
         return;
     char *left =
         flag->letter ? g_strdup_printf("  -%c, --%s", flag->letter, flag->name) : g_strdup_printf("      --%s", flag->name);
@@ -88,10 +90,10 @@ static void collect_flag(const struct cli_flag *flag, void *user)
     g_ptr_array_add(lines->usage, with_directory(flag->usage, lines->config_directory));
 }
 
-char *help_flags(const struct cli_command *command, int width, const char *config_directory)
+static char *flags_text(const struct cli_command *command, int width, const char *config_directory, bool own)
 {
     g_autoptr(GPtrArray) left = g_ptr_array_new_with_free_func(g_free), usage = g_ptr_array_new_with_free_func(g_free);
-    struct flag_lines lines = { left, usage, 0, config_directory };
+    struct flag_lines lines = { left, usage, 0, config_directory, own };
     cli_each_flag(command, collect_flag, &lines);
     GString *out = g_string_new(NULL);
     for (guint i = 0; i < left->len; i++) {
@@ -102,6 +104,11 @@ char *help_flags(const struct cli_command *command, int width, const char *confi
         g_string_append_c(out, '\n');
     }
     return g_string_free(out, FALSE);
+}
+
+char *help_flags(const struct cli_command *command, int width, const char *config_directory)
+{
+    return flags_text(command, width, config_directory, false);
 }
 
 char *help_usage_line(const char *program, const char *path, const struct cli_command *command)
@@ -122,10 +129,16 @@ static char *aliases(const char *program, const struct cli_command *command)
     return g_string_free(out, FALSE);
 }
 
+/* Called as docker, the pages are docker's. */
+static bool shows_own(const char *program)
+{
+    return strcmp(program, "docker") != 0;
+}
+
 char *help_command(const char *program, const char *path, const struct cli_command *command, int width)
 {
     g_autofree char *usage = help_usage_line(program, path, command);
-    g_autofree char *flags = help_flags(command, width, NULL);
+    g_autofree char *flags = help_flags(command, width, NULL), *own_flags = flags_text(command, width, NULL, true);
     g_autofree char *others = aliases(program, command);
     GString *out = g_string_new(NULL);
     g_string_append_printf(out, "Usage:  %s\n\n%s\n", usage, command->description ? command->description : command->summary);
@@ -133,6 +146,8 @@ char *help_command(const char *program, const char *path, const struct cli_comma
         g_string_append_printf(out, "\nAliases:\n  %s\n", others);
     if (*flags)
         g_string_append_printf(out, "\nOptions:\n%s", flags);
+    if (*own_flags && shows_own(program))
+        g_string_append_printf(out, "\n" ONLY_IN_TARE ":\n%s", own_flags);
     return g_string_free(out, FALSE);
 }
 
@@ -172,12 +187,12 @@ static GArray *entries_new(void)
     return entries;
 }
 
-/* The commands of a group ("": the top level), common ones apart where common is not NULL. */
-static void collect_commands(const char *group, GArray *commands, GArray *common)
+/* The commands of a group ("": the top level): docker's, common ones apart where common is not NULL, or our own. */
+static void collect_commands(const char *group, bool own, GArray *commands, GArray *common)
 {
     for (const struct cli_command *const *table = cli_command_tables; *table; table++)
         for (const struct cli_command *command = *table; command->spellings; command++) {
-            char *name = command->hidden ? NULL : cli_name_in_group(command, group);
+            char *name = command->own != own ? NULL : cli_name_in_group(command, group);
             if (!name)
                 continue;
             struct entry entry = { name, command->summary, common ? command->rank : 0 };
@@ -204,8 +219,10 @@ static void collect_groups(const char *parent, bool swarm, GArray *groups)
 
 char *help_group(const char *program, const struct cli_group *group)
 {
-    g_autoptr(GArray) commands = entries_new(), groups = entries_new();
-    collect_commands(group->name, commands, NULL);
+    g_autoptr(GArray) commands = entries_new(), groups = entries_new(), own = entries_new();
+    collect_commands(group->name, false, commands, NULL);
+    if (shows_own(program))
+        collect_commands(group->name, true, own, NULL);
     if (!group->swarm)
         collect_groups(group->name, false, groups);
     GString *out = g_string_new(NULL);
@@ -213,6 +230,7 @@ char *help_group(const char *program, const struct cli_group *group)
                            group->description ? group->description : group->summary);
     append_section(out, "Management Commands", groups);
     append_section(out, "Commands", commands);
+    append_section(out, ONLY_IN_TARE, own);
     g_string_append_printf(out, "\nRun '%s %s COMMAND --help' for more information on a command.\n", program, group->name);
     return g_string_free(out, FALSE);
 }
@@ -220,7 +238,7 @@ char *help_group(const char *program, const struct cli_group *group)
 char *help_root(const char *program, int width, const char *config_directory)
 {
     g_autoptr(GArray) commands = entries_new(), common = entries_new(), groups = entries_new(), swarm = entries_new();
-    collect_commands("", commands, common);
+    collect_commands("", false, commands, common);
     collect_groups("", false, groups);
     collect_groups("", true, swarm);
     g_autofree char *flags = help_flags(&cli_root, width, config_directory);

@@ -11,9 +11,8 @@
 static void append_flag(const struct cli_flag *flag, void *user)
 {
     GString *out = user;
-    if (!flag->hidden)
-        g_string_append_printf(out, " --%s", flag->name);
-    if (!flag->hidden && flag->letter)
+    g_string_append_printf(out, " --%s", flag->name);
+    if (flag->letter)
         g_string_append_printf(out, " -%c", flag->letter);
 }
 
@@ -35,7 +34,7 @@ static void append_words(GString *out, const char *group)
             g_string_append_printf(out, "%s ", other->name + (length ? length + 1 : 0));
     for (const struct cli_command *const *table = cli_command_tables; *table; table++)
         for (const struct cli_command *command = *table; command->spellings; command++) {
-            g_autofree char *name = command->hidden ? NULL : cli_name_in_group(command, group);
+            g_autofree char *name = cli_name_in_group(command, group);
             if (name)
                 g_string_append_printf(out, "%s ", name);
         }
@@ -97,8 +96,6 @@ static void append_roff(GString *out, const char *text)
 static void append_manual_flag(const struct cli_flag *flag, void *user)
 {
     GString *out = user;
-    if (flag->hidden)
-        return;
     g_string_append(out, ".TP\n");
     if (flag->letter)
         g_string_append_printf(out, "\\fB\\-%c\\fR, ", flag->letter);
@@ -138,8 +135,6 @@ bool help_write_manual_pages(const char *directory, GError **error)
         return error_set_errno(error, errno, "open %s", directory);
     for (const struct cli_command *const *table = cli_command_tables; *table; table++)
         for (const struct cli_command *command = *table; command->spellings; command++) {
-            if (command->hidden)
-                continue;
             g_auto(GStrv) spellings = g_strsplit(command->spellings, ",", -1);
             for (char **spelling = spellings; *spelling; spelling++) {
                 g_autofree char *text = help_manual_page(*spelling, command), *name = g_strdup_printf("tare-%s.1", *spelling);

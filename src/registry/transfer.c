@@ -22,8 +22,9 @@ enum {
 
 struct transfers {
     GMutex lock;
-    GCond changed;
-    GHashTable *by_diff_id; /* → struct transfer *, those that are under way */
+    GCond changed;                /* what pulls look at */
+    GCond room_large, room_small; /* for those that wait for a slot: one more wakes one, not all of them */
+    GHashTable *by_diff_id;       /* → struct transfer *, those that are under way */
     unsigned n_threads;
     unsigned n_large, n_small; /* that have a slot */
     bool closing;
@@ -56,8 +57,17 @@ bool transfers_open(struct registry *registry, GError **error)
     transfers->by_diff_id = g_hash_table_new(g_str_hash, g_str_equal);
     g_mutex_init(&transfers->lock);
     g_cond_init(&transfers->changed);
+    g_cond_init(&transfers->room_large);
+    g_cond_init(&transfers->room_small);
     transfers_expire(registry);
     return true;
+}
+
+/* Someone was cancelled, who may wait for a slot. The lock is held. */
+static void wake_waiting(struct transfers *transfers)
+{
+    g_cond_broadcast(&transfers->room_large);
+    g_cond_broadcast(&transfers->room_small);
 }
 
 void transfers_close(struct registry *registry)
@@ -72,13 +82,15 @@ void transfers_close(struct registry *registry)
     g_hash_table_iter_init(&iter, transfers->by_diff_id);
     while (g_hash_table_iter_next(&iter, NULL, &value))
         cancel_trigger(((struct transfer *)value)->cancel);
-    g_cond_broadcast(&transfers->changed);
+    wake_waiting(transfers);
     while (transfers->n_threads > 0)
         g_cond_wait(&transfers->changed, &transfers->lock);
     g_mutex_unlock(&transfers->lock);
     g_hash_table_unref(transfers->by_diff_id);
     g_mutex_clear(&transfers->lock);
     g_cond_clear(&transfers->changed);
+    g_cond_clear(&transfers->room_large);
+    g_cond_clear(&transfers->room_small);
     g_free(transfers);
     fd_clear(&registry->downloads);
 }
@@ -112,6 +124,12 @@ static bool is_small(const struct transfer *transfer)
     return transfer->size <= SMALL_BYTES;
 }
 
+static GCond *room_of(const struct transfer *transfer)
+{
+    struct transfers *transfers = transfer->registry->transfers;
+    return is_small(transfer) ? &transfers->room_small : &transfers->room_large;
+}
+
 /* The lock is held. */
 static bool has_room(const struct transfer *transfer)
 {
@@ -126,10 +144,12 @@ static bool take_slot(struct transfer *transfer)
     g_mutex_lock(&transfers->lock);
     while (!has_room(transfer) && !cancel_is_set(transfer->cancel)) {
         transfer->status.phase = TRANSFER_WAITING;
-        g_cond_wait(&transfers->changed, &transfers->lock);
+        g_cond_wait(room_of(transfer), &transfers->lock);
     }
     bool ok = !cancel_is_set(transfer->cancel);
-    if (ok)
+    if (!ok) /* what woke us may have been meant for another one */
+        g_cond_signal(room_of(transfer));
+    else
         is_small(transfer) ? transfers->n_small++ : transfers->n_large++;
     g_mutex_unlock(&transfers->lock);
     return ok;
@@ -140,7 +160,7 @@ static void give_slot(struct transfer *transfer)
     struct transfers *transfers = transfer->registry->transfers;
     g_mutex_lock(&transfers->lock);
     is_small(transfer) ? transfers->n_small-- : transfers->n_large--;
-    g_cond_broadcast(&transfers->changed);
+    g_cond_signal(room_of(transfer));
     g_mutex_unlock(&transfers->lock);
 }
 
@@ -339,7 +359,7 @@ void transfer_leave(struct transfer *transfer)
     g_mutex_lock(&transfers->lock);
     if (--transfer->n_pulls == 0) {
         cancel_trigger(transfer->cancel);
-        g_cond_broadcast(&transfers->changed);
+        wake_waiting(transfers);
     }
     unref(transfer);
     g_mutex_unlock(&transfers->lock);

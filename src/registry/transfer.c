@@ -43,6 +43,7 @@ struct transfer {
     struct fetch *fetch;
     struct layer_info info;
     GError *error;
+    struct transfer *before; /* one of the same layer that ends because nobody wants it any more; or NULL */
 };
 
 /* ---- life ---- */
@@ -68,6 +69,7 @@ static void wake_waiting(struct transfers *transfers)
 {
     g_cond_broadcast(&transfers->room_large);
     g_cond_broadcast(&transfers->room_small);
+    g_cond_broadcast(&transfers->changed);
 }
 
 void transfers_close(struct registry *registry)
@@ -100,6 +102,8 @@ static void unref(struct transfer *transfer)
 {
     if (--transfer->references > 0)
         return;
+    if (transfer->before)
+        unref(transfer->before);
     registry_session_free(transfer->session);
     cancel_unref(transfer->cancel);
     g_clear_error(&transfer->error);
@@ -138,10 +142,26 @@ static bool has_room(const struct transfer *transfer)
                               : registry->transfers->n_large < registry->max_downloads;
 }
 
+static bool has_ended(const struct transfer *transfer)
+{
+    return transfer->status.phase == TRANSFER_DONE || transfer->status.phase == TRANSFER_FAILED;
+}
+
+/* What it leaves behind is where this one begins. The lock is held. */
+static void wait_for_the_one_before(struct transfer *transfer)
+{
+    struct transfers *transfers = transfer->registry->transfers;
+    while (transfer->before && !has_ended(transfer->before) && !cancel_is_set(transfer->cancel))
+        g_cond_wait(&transfers->changed, &transfers->lock);
+    if (transfer->before)
+        unref(g_steal_pointer(&transfer->before));
+}
+
 static bool take_slot(struct transfer *transfer)
 {
     struct transfers *transfers = transfer->registry->transfers;
     g_mutex_lock(&transfers->lock);
+    wait_for_the_one_before(transfer);
     while (!has_room(transfer) && !cancel_is_set(transfer->cancel)) {
         transfer->status.phase = TRANSFER_WAITING;
         g_cond_wait(room_of(transfer), &transfers->lock);
@@ -327,11 +347,13 @@ bool transfer_join(struct registry_session *session, const struct transfer_layer
     bool ok = true;
     g_mutex_lock(&transfers->lock);
     struct transfer *transfer = g_hash_table_lookup(transfers->by_diff_id, layer->diff_id);
-    /* One that its last pull has just left is on its way out. */
-    if (transfer && transfer->n_pulls == 0)
-        transfer = NULL;
-    if (!transfer) {
+    struct transfer *before = transfer && transfer->n_pulls == 0 ? transfer : NULL; /* its last pull has just left it */
+    if (!transfer || before) {
         transfer = transfer_new(session, layer);
+        if (before) {
+            before->references++;
+            transfer->before = before;
+        }
         GThread *thread = transfers->closing ? NULL : g_thread_try_new("transfer", transfer_thread, transfer, error);
         if (thread) {
             g_thread_unref(thread);

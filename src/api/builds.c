@@ -117,8 +117,6 @@ static bool check_builder(struct api_request *request, GError **error)
     if (api_query(request, "securityopt"))
         return error_set(error, TARE_ERROR_INVALID,
                          "The daemon on this platform does not support setting security options on build");
-    if (api_query_bool(request, "squash"))
-        return error_set(error, TARE_ERROR_INVALID, "squash is only supported with experimental mode");
     if (api_query(request, "outputs"))
         return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
                          "build outputs need BuildKit, which is not supported yet by this engine");
@@ -158,6 +156,7 @@ static bool decode(struct api_request *request, struct decoded *decoded, GError 
         .force_remove = force_remove,
         .pull = api_query_bool(request, "pull"),
         .quiet = api_query_bool(request, "q"),
+        .squash = api_query_bool(request, "squash"),
         .container_limits = decoded->limits,
         .no_cache_stages = (const char *const *)decoded->no_cache,
         .progress = api_query_bool(request, "progress"),

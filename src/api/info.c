@@ -178,7 +178,7 @@ static void add_engine(json_t *info, struct engine *engine, unsigned version)
     json_object_set_new(info, "DockerRootDir", json_string_lossy(options->data_root));
     add_proxies(info);
     json_object_set_new(info, "Labels", list_or_empty(options->labels));
-    json_object_set_new(info, "ExperimentalBuild", json_false());
+    json_object_set_new(info, "ExperimentalBuild", json_boolean(options->experimental));
     json_object_set_new(info, "ServerVersion", json_string(TARE_VERSION));
     const char *runtime = options->default_runtime ? options->default_runtime : "tare";
     json_object_set_new(info, "Runtimes",

@@ -50,7 +50,7 @@ bool api_server_open(struct engine *engine, struct api_server **ret, GError **er
     server->paths = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *newest = g_strdup_printf("1.%d", ENGINE_API_VERSION);
     http_server_header(server->http, "Api-Version", newest);
-    http_server_header(server->http, "Docker-Experimental", "false");
+    http_server_header(server->http, "Docker-Experimental", options->experimental ? "true" : "false");
     http_server_header(server->http, "Ostype", "linux");
     http_server_header(server->http, "Server", "Tare/" TARE_VERSION " (linux)");
     const struct http_tls_options tls = { options->tls_ca, options->tls_certificate, options->tls_key, options->tls_verify };

@@ -25,9 +25,10 @@ static bool version(struct api_request *request, GError **error)
     g_autofree char *newest = g_strdup_printf("1.%d", ENGINE_API_VERSION),
                     *oldest = g_strdup_printf("1.%d", ENGINE_API_VERSION_MIN);
     const char *architecture = platform_architecture();
-    json_t *details = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "ApiVersion", newest, "Arch", architecture,
-                                "BuildTime", "", "Experimental", "false", "GitCommit", "", "GoVersion", "", "KernelVersion",
-                                system.release, "MinAPIVersion", oldest, "Os", "linux");
+    json_t *details =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "ApiVersion", newest, "Arch", architecture, "BuildTime", "",
+                  "Experimental", request->engine->options->experimental ? "true" : "false", "GitCommit", "", "GoVersion", "",
+                  "KernelVersion", system.release, "MinAPIVersion", oldest, "Os", "linux");
     json_t *component = json_pack("{s:s, s:s, s:o}", "Name", "Engine", "Version", TARE_VERSION, "Details", details);
     json_t *answer =
         json_pack("{s:{s:s}, s:[o], s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "Platform", "Name", "tare", "Components", component,

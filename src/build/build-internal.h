@@ -457,6 +457,7 @@ bool build_is_tar_header(const char *block, gsize length);
 /* A stage under way, and what is left of a finished one. */
 struct build_state {
     struct image *image; /* NULL: scratch and nothing on it yet */
+    struct image *base;  /* what FROM named; NULL: scratch */
     struct metadata metadata;
     char *stage_name;
 };
@@ -551,6 +552,9 @@ bool cache_store(struct build *build, const char *parent, const char *key, GErro
 bool cache_finish(struct build *build, const struct image *image, GError **error);
 char *cache_key(const struct build *build, const json_t *cmd, const json_t *entrypoint);
 bool cache_migrate(struct database *database, GError **error);
+
+/* --squash: the state's image becomes one with a single layer upon its stage's base. */
+bool build_squash(struct build *build, GError **error);
 
 bool step_metadata(struct build *build, const struct build_step *step, GError **error);
 bool step_workdir(struct build *build, const char *comment, GError **error);

@@ -100,11 +100,15 @@ static void progress_line(struct build *build, const char *what, const char *nam
     build_progress_log(&build->stream, line, strlen(line), false);
 }
 
-static bool tag_image(struct build *build, const struct image *image, const GPtrArray *tags, GError **error)
+static bool tag_image(struct build *build, const GPtrArray *tags, GError **error)
 {
+    const struct image *image;
     char digits[13];
 
     build_progress_begin(&build->stream, "exporting to image");
+    if (build->request->squash && !build_squash(build, error))
+        return false;
+    image = build->state->image;
     if (build->made_images && !cache_finish(build, image, error))
         return false;
     build_stream_text(&build->stream, "Successfully built %s\n", short_id(image->id, digits));
@@ -131,8 +135,6 @@ static bool run_build(struct build *build, struct byte_source *context, char **r
 
     if (!check_tags(build->request, tags, error) || !build_check_platform(build->request->platform, error))
         return false;
-    if (build->request->squash)
-        return error_set(error, TARE_ERROR_INVALID, "squash is only supported with experimental mode");
     build_progress_begin(&build->stream, "[internal] load build context");
     if (!build_context_open(build->builder, context, build->request, build->holder, build->cancel, &build->context, error) ||
         !make_plan(build, error))
@@ -140,7 +142,7 @@ static bool run_build(struct build *build, struct byte_source *context, char **r
     build_progress_end(&build->stream, false, NULL);
     build->epoch = epoch_of(build);
     graph = build_graph_new(build->plan, build->request->build_args);
-    good = run_plan(build, graph, error) && tag_image(build, build->state->image, tags, error);
+    good = run_plan(build, graph, error) && tag_image(build, tags, error);
     build_graph_free(graph);
     if (good)
         *ret_id = g_strdup(build->state->image->id);

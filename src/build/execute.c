@@ -175,6 +175,8 @@ void build_state_free(struct build_state *state)
         return;
     if (state->image)
         image_unref(state->image);
+    if (state->base)
+        image_unref(state->base);
     json_decref(state->metadata.config);
     g_free(state->metadata.maintainer);
     g_free(state->stage_name);
@@ -292,6 +294,7 @@ static bool begin_stage(struct build *build, const struct build_stage *stage, GE
     state->stage_name = g_strdup(stage->name);
     if (!find_base(build, stage->from, &state->image, error))
         return false;
+    state->base = state->image ? image_ref(state->image) : NULL;
     config = state->image ? json_deep_copy(image_run_config(state->image)) : json_object();
     state->metadata.config = config;
     json_object_set_new(config, "OpenStdin", json_false());

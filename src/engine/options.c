@@ -54,6 +54,8 @@ static const struct option table[] = {
     { "dns-opt", 0, "dns-opts", KIND_LIST, FIELD(dns_options), "list", "DNS options to use" },
     { "dns-search", 0, "dns-search", KIND_LIST, FIELD(dns_search), "list", "DNS search domains to use" },
     { "exec-root", 0, "exec-root", KIND_TEXT, FIELD(run_root), "string", "The same as --run-root" },
+    { "experimental", 0, "experimental", KIND_BOOL, FIELD(experimental), NULL,
+      "Tell clients that they may use experimental flags (docker build --squash)" },
     { "group", 'G', "group", KIND_TEXT, FIELD(group), "string",
       "Group of the unix socket (default \"tare\", or \"docker\" where only that exists)" },
     { "help", 0, NULL, KIND_BOOL, FIELD(help), NULL, "Print usage" },

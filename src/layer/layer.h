@@ -120,6 +120,8 @@ void layer_draft_discard(struct layer_draft *draft);
 struct layer_seal_options {
     gint64 clamp_mtime;              /* seconds; later times become this; < 0: no clamp */
     const char *const *exclude;      /* paths (no leading "/") left out with all below: mount points; may be NULL */
+    GHashTable *only;                /* set of paths: all else is left out, with all below; NULL: everything is wanted */
+    const char *const *removed;      /* paths, sorted, that get a whiteout at the end; NULL: none */
     const struct layer_claim *claim; /* or NULL */
     struct cancel *cancel;
 };

@@ -27,15 +27,33 @@ struct level {
     guint next;
 };
 
+/* A stack of layers may show files of several file systems. */
+struct inode {
+    dev_t device;
+    ino_t number;
+};
+
 struct seal {
     struct tar_writer *writer;
     const struct layer_seal_options *options;
     int upper_fd;
     GPtrArray *levels;
-    GHashTable *linked;   /* inode number → path of its first name */
+    GHashTable *linked;   /* struct inode → path of its first name */
     GHashTable *excluded; /* set of paths */
     void *buffer;
 };
+
+static guint hash_inode(gconstpointer key)
+{
+    const struct inode *inode = key;
+    return g_int64_hash(&(gint64){ (gint64)inode->number }) ^ (guint)inode->device;
+}
+
+static gboolean same_inode(gconstpointer a, gconstpointer b)
+{
+    const struct inode *first = a, *second = b;
+    return first->number == second->number && first->device == second->device;
+}
 
 /* ---- levels ---- */
 
@@ -274,11 +292,10 @@ static int write_further_name(struct seal *seal, const struct stat *st, struct t
 {
     if (st->st_nlink < 2 || S_ISDIR(st->st_mode))
         return 0;
-    const char *first = g_hash_table_lookup(seal->linked, &st->st_ino);
+    const struct inode inode = { .device = st->st_dev, .number = st->st_ino };
+    const char *first = g_hash_table_lookup(seal->linked, &inode);
     if (!first) {
-        guint64 *key = g_new(guint64, 1);
-        *key = st->st_ino;
-        g_hash_table_insert(seal->linked, key, g_strdup(entry->path));
+        g_hash_table_insert(seal->linked, g_memdup2(&inode, sizeof inode), g_strdup(entry->path));
         return 0;
     }
     entry->is_hard_link = true;
@@ -310,7 +327,8 @@ static bool seal_name(struct seal *seal, const struct level *level, const char *
     g_autofree char *path = join(level->path, name);
     struct stat st;
     /* A file that is called like a whiteout cannot be in a layer: left out, it deletes nothing. */
-    if (g_hash_table_contains(seal->excluded, path) || g_str_has_prefix(name, WHITEOUT_PREFIX))
+    if (g_hash_table_contains(seal->excluded, path) || g_str_has_prefix(name, WHITEOUT_PREFIX) ||
+        (seal->options->only && !g_hash_table_contains(seal->options->only, path)))
         return true;
     if (fstatat(level->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT || error_set_errno(error, errno, "stat %s", path);
@@ -347,6 +365,17 @@ static bool seal_tree(struct seal *seal, GError **error)
     return true;
 }
 
+static bool write_removed(struct seal *seal, GError **error)
+{
+    for (const char *const *path = seal->options->removed; path && *path; path++) {
+        g_autofree char *directory = g_path_get_dirname(*path), *name = g_path_get_basename(*path);
+        g_autofree char *whiteout = g_strconcat(WHITEOUT_PREFIX, name, NULL);
+        if (!write_whiteout(seal, strcmp(directory, ".") == 0 ? "" : directory, whiteout, error))
+            return false;
+    }
+    return true;
+}
+
 bool layer_store_seal(struct layer_store *store, int upper_fd, const struct layer_seal_options *options, struct layer_info *ret,
                       GError **error)
 {
@@ -356,12 +385,12 @@ bool layer_store_seal(struct layer_store *store, int upper_fd, const struct laye
     layer_draft_set_claim(draft, options->claim);
     struct seal seal = { .writer = layer_draft_writer(draft), .options = options, .upper_fd = upper_fd };
     g_autoptr(GPtrArray) levels = seal.levels = g_ptr_array_new_with_free_func(level_free);
-    g_autoptr(GHashTable) linked = seal.linked = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    g_autoptr(GHashTable) linked = seal.linked = g_hash_table_new_full(hash_inode, same_inode, g_free, g_free);
     g_autoptr(GHashTable) excluded = seal.excluded = g_hash_table_new(g_str_hash, g_str_equal);
     g_autofree void *buffer = seal.buffer = g_malloc(COPY_ROOM);
     for (const char *const *path = options->exclude; path && *path; path++)
         g_hash_table_add(excluded, (gpointer)*path);
-    if (seal_tree(&seal, error))
+    if (seal_tree(&seal, error) && write_removed(&seal, error))
         return layer_draft_commit(draft, ret, error);
     layer_draft_discard(draft);
     return false;

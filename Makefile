@@ -3,6 +3,7 @@
 #   make debug      ASan + UBSan build         make test      everything, on both builds
 #   make lint       format, analysis, budgets  make bench     ratios against dockerd and podman
 #   make fuzz       fuzz targets, FUZZ_SECONDS each         make install    PREFIX, DESTDIR
+#   make test-projects   Dockerfiles of well-known projects, built from Debian's mirror and asked for an answer
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 RELEASE := build/release
@@ -33,6 +34,11 @@ test:
 	@$(MAKE) --no-print-directory all debug
 	@scripts/run-tests
 
+test-projects:
+	@scripts/install-deps build demo test
+	@$(MAKE) --no-print-directory all
+	@scripts/isolated scripts/test-projects
+
 lint:
 	@scripts/install-deps build test lint
 	@scripts/lint
@@ -51,4 +57,4 @@ install: all
 clean:
 	@rm -rf build
 
-.PHONY: all debug demo test lint bench fuzz install clean
+.PHONY: all debug demo test test-projects lint bench fuzz install clean

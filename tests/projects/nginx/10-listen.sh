@@ -1,0 +1,2 @@
+#!/bin/sh
+rm -f /etc/nginx/sites-enabled/default

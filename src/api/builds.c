@@ -318,6 +318,19 @@ static bool put_context(struct api_request *request, GError **error)
            api_respond_json(request, 200, answer);
 }
 
+/* The Dockerfile comes, and what of its directory is worth sending goes back. */
+static bool plan_sources(struct api_request *request, GError **error)
+{
+    struct decoded decoded = { 0 };
+    GByteArray *body = g_byte_array_new();
+    bool ok = decode(request, &decoded, error) && read_body(request, 4u << 20, body, error);
+    json_t *answer =
+        ok ? builder_plan_sources(request->engine->builder, &decoded.request, (const char *)body->data, body->len) : NULL;
+    g_byte_array_unref(body);
+    decoded_clear(&decoded);
+    return ok && api_respond_json(request, 200, answer);
+}
+
 /* What an image has, for --output: no container is made. */
 static bool export_files(struct api_request *request, GError **error)
 {
@@ -356,6 +369,7 @@ static bool cancel_build(struct api_request *request, GError **error)
 const struct api_route build_routes[] = {
     { "POST", "/build", 0, 0, build_image },
     { "POST", "/build/context", 0, 0, put_context },
+    { "POST", "/build/sources", 0, 0, plan_sources },
     { "GET", "/build/files", 0, 0, export_files },
     { "POST", "/build/prune", 31, 0, prune_cache },
     { "POST", "/build/cancel", 0, 0, cancel_build },

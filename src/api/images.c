@@ -112,11 +112,14 @@ static bool save(struct api_request *request, const char *const *names, GError *
 {
     /* Ours: the layers that whoever asked has already. */
     g_autofree const char **without = http_request_query_all(http_exchange_request(request->http), "without");
+    /* And: one image for several platforms, by these names. */
+    g_autofree const char **index = http_request_query_all(http_exchange_request(request->http), "index");
     struct platform platform;
     bool given;
     if (!api_query_platform(request, "platform", 48, &platform, &given, error))
         return false;
     const struct image_save_options options = { .without = without,
+                                                .index = *index ? index : NULL,
                                                 .platform = given ? &platform : NULL,
                                                 .cancel = http_exchange_cancel(request->http) };
     bool ok = send_archive(request, names, &options, error);

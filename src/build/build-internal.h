@@ -487,6 +487,7 @@ struct build {
     GPtrArray *containers; /* ids of intermediate containers of the current step; those that do not exist begin with "-" */
     bool made_images;      /* not all came from the cache */
     int exit_code;         /* of a failed RUN, for the error message */
+    bool bad_format;       /* the step under way has said that the kernel cannot execute its program */
 };
 
 /* A root file system to read in: of an image, or empty. */

@@ -89,6 +89,9 @@ bool builder_run(struct builder *builder, struct byte_source *context, const str
  * directory it is. *ret: {"Id", "All", "Need": [indices]}: what the tar must have that comes as the body of a build with this
  * context_id. */
 bool builder_announce_context(struct builder *builder, const char *key, char *data, gsize length, json_t **ret, GError **error);
+/* Before that: what of the directory the Dockerfile can use. {"All", "Patterns": [as COPY has them]}; a new object. What is wrong
+ * with the text the build tells. */
+json_t *builder_plan_sources(struct builder *builder, const struct build_request *request, const char *text, gsize length);
 /* The tar of a named context: what was announced as id lacks, or all (id NULL). *ret: {"Id"}, for "upload:ID". */
 bool builder_upload_context(struct builder *builder, const char *id, struct byte_source *body, struct cancel *cancel,
                             json_t **ret, GError **error);

@@ -40,33 +40,53 @@ bool build_find_image(struct build *build, const char *name, struct image **ret,
     return build_find_image_for(build, name, build->request->platform, ret, error);
 }
 
-bool build_find_image_for(struct build *build, const char *name, const char *platform, struct image **ret, GError **error)
+static bool pull_image(struct build *build, const char *name, const char *platform, struct image **ret, GError **error)
 {
     const struct builder *builder = build->builder;
-    struct reference reference;
-    g_autoptr(GError) local = NULL;
-    struct image *image = NULL;
-    bool fresh = build->request->pull && builder->pull && !reference_may_be_id(name);
 
-    if (!reference_may_be_id(name)) {
-        if (!reference_parse(name, &reference, error))
-            return false;
-        reference_clear(&reference);
-    }
-    if (!fresh) {
-        if (image_store_get(builder->images, name, &image, &local)) {
-            *ret = image;
-            return true;
-        }
-        if (!error_is(local, TARE_ERROR_NOT_FOUND)) {
-            g_propagate_error(error, g_steal_pointer(&local));
-            return false;
-        }
-    }
     if (!builder->pull)
         return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "this engine pulls no images: import or build %s instead", name);
     return builder->pull(builder->pull_user, name, platform, build->request, build->stream.output, build->cancel, error) &&
            image_store_get(builder->images, name, ret, error);
+}
+
+/* The one that is here, where it is for the platform. */
+static bool find_here(struct build *build, const char *name, const char *platform, struct image **ret, GError **error)
+{
+    g_autoimage struct image *image = NULL;
+
+    if (!image_store_get(build->builder->images, name, &image, error) ||
+        !container_check_platform(platform, name, image->config, error))
+        return false;
+    *ret = g_steal_pointer(&image);
+    return true;
+}
+
+bool build_find_image_for(struct build *build, const char *name, const char *platform, struct image **ret, GError **error)
+{
+    bool is_id = reference_may_be_id(name), fresh = build->request->pull && build->builder->pull && !is_id;
+    g_autoptr(GError) here = NULL, pulled = NULL;
+    struct reference reference;
+
+    if (!is_id) {
+        if (!reference_parse(name, &reference, error))
+            return false;
+        reference_clear(&reference);
+    }
+    if (!fresh && find_here(build, name, platform, ret, &here))
+        return true;
+    if (here && !error_is(here, TARE_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&here));
+        return false;
+    }
+    if (pull_image(build, name, platform, ret, &pulled))
+        return true;
+    /* One that is here and for another platform says more than that no registry has it. */
+    if (here && strstr(here->message, "does not match the specified platform"))
+        g_propagate_error(error, g_steal_pointer(&here));
+    else
+        g_propagate_error(error, g_steal_pointer(&pulled));
+    return false;
 }
 
 json_t *build_nop_command(const struct build *build, const char *comment, bool two_words)

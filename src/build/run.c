@@ -1,5 +1,6 @@
 /* RUN: a container over the layers so far, its output streamed, its upper directory sealed into the step's layer. */
 #include "base/fd.h"
+#include "base/platform.h"
 #include "build/build-internal.h"
 
 #include <errno.h>
@@ -153,6 +154,7 @@ static bool pass_on(struct build *build, int fd, guint32 left, bool is_stderr, G
         if (read_exactly(build, fd, buffer, n, error) != 1)
             return false;
         build_stream_bytes(&build->stream, buffer, n, is_stderr);
+        build->bad_format |= is_stderr && memmem(buffer, n, "exec format error", strlen("exec format error"));
         if (build->stream.broken)
             return error_set(error, TARE_ERROR_CANCELLED, "the client went away");
         left -= n;
@@ -247,11 +249,25 @@ static bool commit(struct run_step *run, GError **error)
     return true;
 }
 
+/* What "exec format error" means, where it is another platform's image. */
+static void add_platform_hint(const struct build *build, GError **error)
+{
+    const char *architecture = build->state->image ? json_get_string(build->state->image->config, "architecture", "") : "";
+
+    if (!build->bad_format || !error || !*architecture || strcmp(architecture, platform_architecture()) == 0)
+        return;
+    g_autofree char *said = (*error)->message;
+    (*error)->message = g_strdup_printf("%s: the image is for linux/%s and this machine for linux/%s, and binfmt_misc has no "
+                                        "emulator for it",
+                                        said, architecture, platform_architecture());
+}
+
 static bool run_uncached(struct run_step *run, GError **error)
 {
     struct build *build = run->build;
     gint64 code = 0;
 
+    build->bad_format = false;
     if (!create(run, error))
         return false;
     if (!execute(run, &code, error)) {
@@ -264,7 +280,9 @@ static bool run_uncached(struct run_step *run, GError **error)
         g_autofree char *text = join(run->cmd);
 
         build->exit_code = (int)code;
-        return error_set(error, TARE_ERROR_INTERNAL, "The command '%s' returned a non-zero code: %" G_GINT64_FORMAT, text, code);
+        error_set(error, TARE_ERROR_INTERNAL, "The command '%s' returned a non-zero code: %" G_GINT64_FORMAT, text, code);
+        add_platform_hint(build, error);
+        return false;
     }
     return commit(run, error);
 }

@@ -57,11 +57,14 @@ struct scan_entry {
 struct context_scan {
     int fd;          /* of the directory */
     GArray *entries; /* of struct scan_entry, in the order of a walk */
-    guint64 bytes;   /* as a tar */
+    guint64 bytes;   /* as a tar; all that was found, also where it is not sent */
     gint64 now_ns;   /* before the first was looked at */
 };
 struct context_scan *context_scan_new(const char *directory, const struct ignore *ignore, GError **error);
 void context_scan_free(struct context_scan *scan);
+/* Leaves in what the patterns can mean (as COPY has them), the directories above it, and the files named in always (NULL entries
+ * are skipped). False: links are in the way, or a pattern is none; all stays. */
+bool context_scan_restrict(struct context_scan *scan, const json_t *patterns, const char *const *always, gsize n_always);
 /* A file that the context has instead of, or beside, the directory's own. text is borrowed. */
 void context_scan_put(struct context_scan *scan, const char *path, const char *text, gsize length);
 /* What POST /build/context takes: "MODE SIZE STAMP[ LINK]" NUL PATH NUL for each. */
@@ -106,6 +109,8 @@ void build_source_clear(struct build_source *source);
 /* A directory or a clone, for --build-context: all of it but what its .dockerignore leaves out. */
 bool build_source_open_directory(struct build_source *source, const char *path, GError **error);
 bool build_source_open_git(struct build_source *source, const char *url, GError **error);
+/* For another build of the same: an archive is read once more. */
+bool build_source_rewind(struct build_source *source, GError **error);
 bool build_source_open_url(struct build_source *source, const char *url, bool quiet, GError **error);
 
 /* ---- build_send.c ---- */
@@ -139,11 +144,20 @@ struct build_output {
     char **names;      /* of an image; NULL: the build's tags */
     bool push;
 };
+/* What was built, for all outputs. */
+struct build_result {
+    GPtrArray *images;            /* ids, one a platform */
+    const char *const *platforms; /* as they were asked for; a single "" where none was */
+    const char *const *tags;      /* what -t says */
+    json_t *pushed;               /* {"mediaType", "digest", "size"} of what went to a registry; NULL: nothing */
+};
 bool build_output_parse(const char *text, struct build_output *ret, GError **error);
 void build_output_clear(struct build_output *output);
-/* image: its id; tags: what the build named it. */
-bool build_output_write(struct cli *cli, const struct build_output *output, const char *image, const char *const *tags,
-                        GError **error);
+bool build_output_write(struct cli *cli, const struct build_output *output, struct build_result *result, GError **error);
+/* ---- build_push.c ---- */
+/* Pushes the images under each of the names: one manifest, or a list of those of several platforms. The images get the names. */
+bool build_push(struct cli *cli, struct build_result *result, const char *const *names, GError **error);
+bool build_tag_image(struct cli *cli, const char *image, const char *name, GError **error);
 
 /* ---- build_cache.c ---- */
 

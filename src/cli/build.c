@@ -19,7 +19,10 @@ struct build {
     struct build_progress *progress;
     GString *said; /* what -q keeps back */
     char *image_id, *failed;
-    char *secrets; /* the id of what was lent, or NULL */
+    char *secrets;        /* the id of what was lent, or NULL */
+    char **platforms;     /* one build each; a single "" where none was said */
+    const char *platform; /* of the build under way */
+    struct build_result result;
 };
 
 static void build_clear(struct build *build)
@@ -30,6 +33,9 @@ static void build_clear(struct build *build)
     g_free(build->image_id);
     g_free(build->failed);
     g_free(build->secrets);
+    g_strfreev(build->platforms);
+    g_ptr_array_unref(build->result.images);
+    json_decref(build->result.pushed);
 }
 
 /* ---- the request ---- */
@@ -74,7 +80,8 @@ static GString *build_query(const struct build *build)
 {
     const struct options *options = build->options;
     GString *query = g_string_new(NULL);
-    for (const char *const *tag = options_list(options, "tag"); *tag; tag++)
+    /* The names of an image for several platforms are given when it is put together. */
+    for (const char *const *tag = options_list(options, "tag"); *tag && !build->platforms[1]; tag++)
         query_add(query, "t", *tag);
     query_add_bool(query, "q", build->quiet);
     query_add_bool(query, "nocache", options_bool(options, "no-cache", false));
@@ -86,8 +93,7 @@ static GString *build_query(const struct build *build)
     query_add(query, "dockerfile", build->source.dockerfile);
     query_add(query, "target", options_string(options, "target", ""));
     query_add(query, "networkmode", options_string(options, "network", "default"));
-    const char *platform = options_string(options, "platform", g_getenv("DOCKER_DEFAULT_PLATFORM"));
-    query_add(query, "platform", platform && *platform ? platform : NULL);
+    query_add(query, "platform", *build->platform ? build->platform : NULL);
     query_add(query, "isolation", options_string(options, "isolation", NULL));
     json_t *arguments = pairs(options_list(options, "build-arg"), true);
     if (g_getenv("SOURCE_DATE_EPOCH") && !json_object_get(arguments, "SOURCE_DATE_EPOCH"))
@@ -133,38 +139,57 @@ static bool write_id(const char *path, const char *id, GError **error)
 /* What BuildKit's client writes of a result, as far as there is something to say. */
 static bool write_metadata(const struct build *build, const char *path, GError **error)
 {
-    g_autoptr(json_t) metadata = json_pack("{s:s}", "containerimage.config.digest", build->image_id);
+    const json_t *pushed = build->result.pushed;
+    g_autoptr(json_t) metadata = json_object();
     const char *const *tags = options_list(build->options, "tag");
     g_autofree char *names = g_strjoinv(",", (char **)tags), *text = NULL;
+    if (!build->platforms[1])
+        json_object_set_new(metadata, "containerimage.config.digest", json_string(build->image_id));
+    if (pushed)
+        json_object_set(metadata, "containerimage.descriptor", (json_t *)pushed);
+    json_object_set_new(metadata, "containerimage.digest", json_string(json_get_string(pushed, "digest", build->image_id)));
     if (*names)
         json_object_set_new(metadata, "image.name", json_string_lossy(names));
     text = json_dumps(metadata, JSON_INDENT(2));
     return write_id(path, text, error);
 }
 
-static bool write_outputs(const struct build *build, GError **error)
+static bool write_outputs(struct build *build, GError **error)
 {
-    const char *const *list = options_list(build->options, "output"), *const *tags = options_list(build->options, "tag");
-    for (; *list; list++) {
+    for (const char *const *list = options_list(build->options, "output"); *list; list++) {
         struct build_output output;
-        bool ok =
-            build_output_parse(*list, &output, error) && build_output_write(build->cli, &output, build->image_id, tags, error);
+        bool ok = build_output_parse(*list, &output, error) && build_output_write(build->cli, &output, &build->result, error);
         build_output_clear(&output);
         if (!ok)
             return false;
     }
     struct build_output pushed = { .type = (char *)"image", .push = true };
-    return (!options_bool(build->options, "push", false) ||
-            build_output_write(build->cli, &pushed, build->image_id, tags, error)) &&
+    return (!options_bool(build->options, "push", false) || build_output_write(build->cli, &pushed, &build->result, error)) &&
            build_cache_export(build->cli, options_list(build->options, "cache-to"), build->image_id, error);
 }
 
-static int finish(struct build *build, GError **error)
+/* All platforms are built: files and names. */
+static bool finish(struct build *build, GError **error)
 {
     const char *iidfile = options_string(build->options, "iidfile", NULL),
                *metadata = options_string(build->options, "metadata-file", NULL);
     bool wants_id = iidfile || metadata || options_given(build->options, "output") || options_given(build->options, "cache-to") ||
                     options_bool(build->options, "push", false);
+    if (wants_id && !build->image_id)
+        return error_set(error, TARE_ERROR_INTERNAL, "server did not provide an image ID. Cannot write %s",
+                         iidfile ? iidfile : "the result");
+    if (!wants_id)
+        return true;
+    build->result.platforms = (const char *const *)build->platforms;
+    build->result.tags = options_list(build->options, "tag");
+    return write_outputs(build, error) &&
+           (!iidfile || write_id(iidfile, json_get_string(build->result.pushed, "digest", build->image_id), error)) &&
+           (!metadata || write_metadata(build, metadata, error));
+}
+
+/* The id of one platform's image. */
+static void take_image(struct build *build)
+{
     if (build->quiet) {
         const char *id = strstr(build->said->str, "sha256:");
         if (id && !build->image_id)
@@ -172,14 +197,8 @@ static int finish(struct build *build, GError **error)
     }
     if ((build->quiet || build->face == BUILD_FACE_QUIET) && build->image_id)
         print("%s\n", build->image_id);
-    if (wants_id && !build->image_id)
-        return error_set(error, TARE_ERROR_INTERNAL, "server did not provide an image ID. Cannot write %s",
-                         iidfile ? iidfile : "the result"),
-               1;
-    return (!iidfile || write_id(iidfile, build->image_id, error)) && (!metadata || write_metadata(build, metadata, error)) &&
-                   write_outputs(build, error)
-               ? 0
-               : 1;
+    if (build->image_id)
+        g_ptr_array_add(build->result.images, g_strdup(build->image_id));
 }
 
 /* What is wrong with them is told before anything is sent. */
@@ -191,7 +210,10 @@ static bool check_outputs(const struct build *build, GError **error)
             return false;
         build_output_clear(&output);
     }
-    return true;
+    return !build->platforms[1] || options_given(build->options, "output") || options_bool(build->options, "push", false) ||
+           options_bool(build->options, "check", false) ||
+           error_set(error, TARE_ERROR_INVALID,
+                     "an image for several platforms needs a place to go: --output type=oci,dest=FILE or --push");
 }
 
 static bool add_extras(const struct build *build, GString *query, GError **error)
@@ -251,7 +273,7 @@ static int request(struct build *build, GError **error)
     g_autoptr(GString) query = build_query(build);
     int code = 0;
     g_autoptr(GError) problem = NULL;
-    if (!check_outputs(build, error) || !add_extras(build, query, error) || !build_send_prepare(build->send, query, error))
+    if (!add_extras(build, query, error) || !build_send_prepare(build->send, query, error))
         return 1;
     if (!build_lend_secrets(build->cli, build->options, &build->secrets, error))
         return 1;
@@ -262,8 +284,10 @@ static int request(struct build *build, GError **error)
         build_progress_finish(g_steal_pointer(&build->progress));
     if (!build_send_end(build->send, error))
         return 1;
-    if (ok)
-        return finish(build, error);
+    if (ok) {
+        take_image(build);
+        return 0;
+    }
     if (build->quiet)
         print_error("%s", build->said->str);
     if (build->failed && options_bool(build->options, "shell-on-failure", false))
@@ -272,12 +296,48 @@ static int request(struct build *build, GError **error)
     return code ? code : 1;
 }
 
+/* One platform after the other: what they have in common, context and stages for the build's own platform, is there then. */
+static int run_all(struct build *build, bool silent, GError **error)
+{
+    int status = 0;
+    for (char **platform = build->platforms; !status && *platform; platform++) {
+        if (platform > build->platforms && !build_source_rewind(&build->source, error))
+            return 1;
+        build->platform = *platform;
+        g_clear_pointer(&build->image_id, g_free);
+        g_clear_pointer(&build->secrets, g_free);
+        g_string_truncate(build->said, 0);
+        build_send_free(build->send);
+        build->send = build_send_new(build->cli, &build->source, build->options, silent);
+        if (build->face != BUILD_FACE_CLASSIC)
+            build->progress = build_progress_new(build->face);
+        status = request(build, error);
+        if (build->progress)
+            build_progress_finish(g_steal_pointer(&build->progress));
+    }
+    return status;
+}
+
+static char **wanted_platforms(const struct options *options)
+{
+    const char *text = options_string(options, "platform", g_getenv("DOCKER_DEFAULT_PLATFORM"));
+    char **list = g_strsplit(text ? text : "", ",", -1);
+    if (*list)
+        return list;
+    g_strfreev(list);
+    list = g_new0(char *, 2);
+    list[0] = g_strdup("");
+    return list;
+}
+
 int cmd_image_build(struct cli *cli, const struct options *options, GError **error)
 {
     struct build build = { .cli = cli,
                            .options = options,
                            .quiet = options_bool(options, "quiet", false),
                            .said = g_string_new(NULL),
+                           .platforms = wanted_platforms(options),
+                           .result.images = g_ptr_array_new_with_free_func(g_free),
                            .source.fd = -1 };
     const char *iidfile = options_string(options, "iidfile", NULL);
     int status = 1;
@@ -288,17 +348,12 @@ int cmd_image_build(struct cli *cli, const struct options *options, GError **err
         return status;
     }
     bool silent = build.quiet || build.face != BUILD_FACE_CLASSIC;
-    if (build_source_open(&build.source, options, silent, error) && api_version(cli, error)) {
+    if (build_source_open(&build.source, options, silent, error) && api_version(cli, error) && check_outputs(&build, error)) {
         fflush(stdout);
-        build.send = build_send_new(cli, &build.source, options, silent);
-        if (build.face != BUILD_FACE_CLASSIC)
-            build.progress = build_progress_new(build.face);
-        status = request(&build, error);
+        status = run_all(&build, silent, error);
+        if (!status && !options_bool(options, "check", false) && !finish(&build, error))
+            status = 1;
     }
-    if (build.progress)
-        build_progress_finish(build.progress);
-    if (build.progress)
-        build_progress_finish(build.progress);
     build_clear(&build);
     return status;
 }

@@ -91,32 +91,65 @@ json_t *build_cache_sources(struct cli *cli, const char *const *list, GError **e
 static bool save_local(struct cli *cli, const char *image, const char *directory, GError **error)
 {
     g_autofree char *tar = g_build_filename(directory, "cache.tar", NULL);
+    static const char *const none[] = { NULL }, *const any[] = { "", NULL };
+    g_autoptr(GPtrArray) images = g_ptr_array_new();
     struct build_output output = { .type = (char *)"oci", .dest = tar };
+    struct build_result result = { .images = images, .platforms = any, .tags = none };
 
+    g_ptr_array_add(images, (gpointer)image);
     if (g_mkdir_with_parents(directory, 0777) < 0)
         return error_set_errno(error, errno, "mkdir %s", directory);
     g_autofd int dirfd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     return (dirfd >= 0 || error_set_errno(error, errno, "open %s", directory)) &&
-           build_output_write(cli, &output, image, NULL, error) &&
+           build_output_write(cli, &output, &result, error) &&
            file_write(dirfd, "image", image, strlen(image), 0644, false, error);
+}
+
+static bool has_image(struct cli *cli, const char *name)
+{
+    g_autofree char *path = api_path("images", name, "/json");
+    struct call call = { .method = "GET", .path = path };
+
+    return api_done(cli, &call, NULL);
+}
+
+/* The engine pushes what has a name; one that is only the cache's goes again. */
+static bool push_cache(struct cli *cli, const char *image, const char *name, GError **error)
+{
+    static const char *const none[] = { NULL }, *const any[] = { "", NULL };
+    const char *const names[] = { name, NULL };
+    g_autoptr(GPtrArray) images = g_ptr_array_new();
+    struct build_result result = { .images = images, .platforms = any, .tags = none };
+    bool was_there = has_image(cli, name), good;
+
+    g_ptr_array_add(images, (gpointer)image);
+    good = build_push(cli, &result, names, error);
+    json_decref(result.pushed);
+    if (good && !was_there) {
+        g_autofree char *path = api_path("images", name, "");
+        struct call call = { .method = "DELETE", .path = path, .query = "noprune=1" };
+
+        api_done(cli, &call, NULL);
+    }
+    return good;
 }
 
 bool build_cache_export(struct cli *cli, const char *const *list, const char *image, GError **error)
 {
-    for (; *list; list++) {
+    g_auto(GStrv) whole = join_fields(list);
+
+    for (list = (const char *const *)whole; *list; list++) {
         g_autofree char *type = field_of(*list, "type"), *ref = field_of(*list, "ref"), *dest = field_of(*list, "dest");
-        struct build_output output = { .type = (char *)"image", .push = true };
-        char *names[] = { ref ? ref : strchr(*list, '=') ? NULL : (char *)*list, NULL };
+        const char *name = ref ? ref : strchr(*list, '=') ? NULL : *list;
         bool good;
 
         if (g_strcmp0(type, "inline") == 0)
             continue; /* an image says by its history what its steps were */
-        output.names = names;
         if (g_strcmp0(type, "local") == 0 && dest)
             good = save_local(cli, image, dest, error);
-        else if (names[0] && (!type || strcmp(type, "registry") == 0))
-            good = build_output_write(cli, &output, image, NULL, error);
+        else if (name && (!type || strcmp(type, "registry") == 0))
+            good = push_cache(cli, image, name, error);
         else
             good = error_set(error, TARE_ERROR_INVALID, "unknown cache exporter %s: inline, registry,ref=IMAGE or local,dest=DIR",
                              *list);

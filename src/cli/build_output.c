@@ -134,58 +134,78 @@ static bool unpack(struct cli *cli, const char *query, const char *dest, GError 
 
 /* ---- images ---- */
 
-static bool push(struct cli *cli, const char *name, GError **error)
+static bool give_names(struct cli *cli, const struct build_output *output, struct build_result *result, GError **error)
 {
-    g_autofree char *reference = strrchr(name, ':') > strrchr(name, '/') ? g_strdup(name) : g_strconcat(name, ":latest", NULL);
-    g_autofree char *repository = g_strndup(reference, (gsize)(strrchr(reference, ':') - reference)),
-                    *path = api_path("images", repository, "/push"), *auth = registry_auth_header(cli, name);
-    g_autoptr(GString) query = g_string_new(NULL);
-    const char *const headers[] = { "X-Registry-Auth", auth, NULL };
-    struct progress_options output = { .fd = STDERR_FILENO };
+    const char *const *names = output->names ? (const char *const *)output->names : result->tags;
 
-    query_add(query, "tag", strrchr(reference, ':') + 1);
-    struct call call = { .method = "POST", .path = path, .query = query->str, .headers = headers };
-    g_autoptr(response_t) response = api_call(cli, &call, error);
-
-    return response && progress_show(response, &output, NULL, error);
+    if (output->push)
+        return build_push(cli, result, names, error);
+    if (result->platforms[1])
+        return error_set(error, TARE_ERROR_INVALID, "an image for several platforms has no place here: push it, or use type=oci");
+    for (; output->names && *names; names++)
+        if (!build_tag_image(cli, result->images->pdata[0], *names, error))
+            return false;
+    return true;
 }
 
-static bool give_names(struct cli *cli, const struct build_output *output, const char *image, const char *const *tags,
-                       GError **error)
+/* "linux/arm64/v8" → "linux_arm64_v8", as buildx calls the directories. */
+static char *directory_of(const struct build_output *output, const char *platform)
 {
-    const char *const *names = output->names ? (const char *const *)output->names : tags;
+    g_autofree char *name = g_strdelimit(g_strdup(platform), "/", '_');
 
-    if (output->push && (!names || !*names))
-        return error_set(error, TARE_ERROR_INVALID, "tag is needed when pushing to registry");
-    for (; names && *names; names++) {
-        const char *colon = strrchr(*names, ':');
-        bool has_tag = colon && !strchr(colon, '/');
-        g_autofree char *repository = has_tag ? g_strndup(*names, (gsize)(colon - *names)) : g_strdup(*names),
-                        *path = api_path("images", image, "/tag");
+    return g_build_filename(output->dest, name, NULL);
+}
+
+static bool write_files(struct cli *cli, const struct build_output *output, const struct build_result *result, GError **error)
+{
+    bool is_tar = strcmp(output->type, "tar") == 0;
+
+    if (is_tar && result->platforms[1])
+        return error_set(error, TARE_ERROR_INVALID, "several platforms make no single tar of files: use type=local or type=oci");
+    for (guint i = 0; i < result->images->len; i++) {
+        g_autofree char *dest =
+            is_tar || !result->platforms[1] ? g_strdup(output->dest) : directory_of(output, result->platforms[i]);
         g_autoptr(GString) query = g_string_new(NULL);
 
-        query_add(query, "repo", repository);
-        query_add(query, "tag", has_tag ? colon + 1 : "latest");
-        struct call call = { .method = "POST", .path = path, .query = query->str };
-
-        if ((output->names && !api_done(cli, &call, error)) || (output->push && !push(cli, *names, error)))
+        query_add(query, "image", result->images->pdata[i]);
+        if (is_tar ? !save_to(cli, "/build/files", query->str, dest, error) : !unpack(cli, query->str, dest, error))
             return false;
     }
     return true;
 }
 
-bool build_output_write(struct cli *cli, const struct build_output *output, const char *image, const char *const *tags,
-                        GError **error)
+/* One archive is both an OCI layout and docker's; several platforms are one image in it. */
+static bool write_archive(struct cli *cli, const struct build_output *output, const struct build_result *result, GError **error)
 {
-    g_autofree char *path = api_path("images", tags && *tags ? *tags : image, "/get");
+    const char *const *names = output->names ? (const char *const *)output->names : result->tags;
     g_autoptr(GString) query = g_string_new(NULL);
 
-    query_add(query, "image", image);
+    if (!result->platforms[1]) {
+        for (const char *const *name = names; output->names && *name; name++)
+            if (!build_tag_image(cli, result->images->pdata[0], *name, error))
+                return false;
+        for (const char *const *name = names; *name; name++)
+            query_add(query, "names", *name);
+        if (!*names)
+            query_add(query, "names", result->images->pdata[0]);
+        return save_to(cli, "/images/get", query->str, output->dest, error);
+    }
+    if (strcmp(output->type, "docker") == 0)
+        return error_set(error, TARE_ERROR_INVALID, "docker exporter does not currently support exporting manifest lists");
+    for (guint i = 0; i < result->images->len; i++)
+        query_add(query, "names", result->images->pdata[i]);
+    for (const char *const *name = names; *name; name++)
+        query_add(query, "index", *name);
+    if (!*names)
+        g_string_append(query, "&index=");
+    return save_to(cli, "/images/get", query->str, output->dest, error);
+}
+
+bool build_output_write(struct cli *cli, const struct build_output *output, struct build_result *result, GError **error)
+{
     if (strcmp(output->type, "image") == 0)
-        return give_names(cli, output, image, tags, error);
-    if (strcmp(output->type, "local") == 0)
-        return unpack(cli, query->str, output->dest, error);
-    if (strcmp(output->type, "tar") == 0)
-        return save_to(cli, "/build/files", query->str, output->dest, error);
-    return save_to(cli, path, NULL, output->dest, error); /* one archive is both an OCI layout and docker's */
+        return give_names(cli, output, result, error);
+    if (strcmp(output->type, "local") == 0 || strcmp(output->type, "tar") == 0)
+        return write_files(cli, output, result, error);
+    return write_archive(cli, output, result, error);
 }

@@ -17,6 +17,7 @@
 #define PROGRESS_STEP (512 * 1024)
 #define SMALL_BYTES (256u * 1024) /* sent without a word before */
 #define REST_MAX (16u << 20)      /* of a Dockerfile on stdin */
+#define DOCKERFILE_MAX (4u << 20)
 
 struct build_send {
     struct cli *cli;
@@ -25,6 +26,7 @@ struct build_send {
     bool quiet;
     guint64 shown;
     bool nothing;   /* the engine has it all */
+    char *patterns; /* what the directory was cut down to; NULL: nothing is left out */
     GArray *needed; /* numbers of entries; NULL: all */
     /* the thread that makes the body */
     GThread *thread;
@@ -52,20 +54,23 @@ void build_send_free(struct build_send *send)
     build_send_end(send, NULL);
     if (send->needed)
         g_array_unref(send->needed);
+    g_free(send->patterns);
     g_free(send);
 }
 
 /* ---- announcing ---- */
 
 /* Which directory it is, for an engine that several machines and users may have. */
-static char *context_key(const struct build_source *source)
+static char *context_key(const struct build_send *send)
 {
+    const struct build_source *source = send->source;
     g_autofree char *machine = NULL, *text = NULL;
     char digest[DIGEST_ROOM];
 
     if (!file_read(AT_FDCWD, "/etc/machine-id", 256, &machine, NULL, NULL))
         machine = g_strdup("");
-    text = g_strdup_printf("%s\n%s\n%u\n%s", machine, g_get_host_name(), getuid(), source->directory);
+    text = g_strdup_printf("%s\n%s\n%u\n%s\n%s", machine, g_get_host_name(), getuid(), source->directory,
+                           send->patterns ? send->patterns : "");
     digest_of(text, strlen(text), digest);
     return g_strdup(digest_hex(digest));
 }
@@ -74,7 +79,7 @@ static char *context_key(const struct build_source *source)
 static json_t *announce(struct build_send *send, GError **error)
 {
     GString *listing = context_scan_listing(send->source->scan);
-    g_autofree char *key = context_key(send->source), *query = g_strconcat("key=", key, NULL);
+    g_autofree char *key = context_key(send), *query = g_strconcat("key=", key, NULL);
     g_autofd int fd = memfd_create("listing", MFD_CLOEXEC);
     struct call call = { .method = "POST", .path = "/build/context", .query = query, .has_body_fd = true, .body_fd = fd };
     g_autoptr(GError) local = NULL;
@@ -105,6 +110,37 @@ static void take_needs(struct build_send *send, const json_t *answer)
             g_array_append_val(send->needed, index);
     }
     send->nothing = json_get_bool(answer, "Nothing", false);
+}
+
+/* ---- what the Dockerfile can use ---- */
+
+static bool read_dockerfile(const struct build_source *source, char **ret, gsize *ret_length)
+{
+    if (!source->dockerfile_text)
+        return file_read(source->scan->fd, source->dockerfile, DOCKERFILE_MAX, ret, ret_length, NULL);
+    *ret = g_strdup(source->dockerfile_text);
+    *ret_length = strlen(*ret);
+    return true;
+}
+
+/* The engine reads the Dockerfile and says what of the directory it needs. One that does not know how gets everything. */
+static void leave_out_unused(struct build_send *send, const GString *query)
+{
+    struct build_source *source = send->source;
+    g_autofree char *text = NULL, *own = g_strconcat(source->dockerfile, ".dockerignore", NULL);
+    const char *const always[] = { source->dockerfile, own, ".dockerignore" };
+    g_autofd int fd = memfd_create("Dockerfile", MFD_CLOEXEC);
+    struct call call = { .method = "POST", .path = "/build/sources", .query = query->str, .has_body_fd = true, .body_fd = fd };
+    g_autoptr(json_t) answer = NULL;
+    gsize length;
+
+    if (!read_dockerfile(source, &text, &length) || fd < 0 || fd_write_full(fd, text, length) < 0 || lseek(fd, 0, SEEK_SET) < 0)
+        return;
+    answer = api_json(send->cli, &call, NULL);
+    if (!answer || json_get_bool(answer, "All", true) ||
+        !context_scan_restrict(source->scan, json_get_array(answer, "Patterns"), always, G_N_ELEMENTS(always)))
+        return;
+    send->patterns = json_text(json_get_array(answer, "Patterns"));
 }
 
 /* ---- --build-context name=value ---- */
@@ -210,6 +246,9 @@ bool build_send_prepare(struct build_send *send, GString *query, GError **error)
         return false;
     if (!scan || scan->bytes < SMALL_BYTES || options_bool(send->options, "compress", false))
         return true;
+    /* Platforms may need different files of one scan. */
+    if (!options_bool(send->options, "check", false) && !strchr(options_string(send->options, "platform", ""), ','))
+        leave_out_unused(send, query);
     answer = announce(send, &local);
     if (local) {
         g_propagate_error(error, g_steal_pointer(&local));

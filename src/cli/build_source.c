@@ -277,6 +277,14 @@ static bool open_stream(struct build_source *source, const char *given, GError *
     return true;
 }
 
+bool build_source_rewind(struct build_source *source, GError **error)
+{
+    if (source->fd < 0 || lseek(source->fd, (off_t)source->head_length, SEEK_SET) >= 0)
+        return true;
+    return error_set(error, TARE_ERROR_INVALID,
+                     "several platforms need a context that can be read more than once: a directory, a URL or a file");
+}
+
 struct download {
     const char *url;
     bool quiet;

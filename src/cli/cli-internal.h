@@ -438,6 +438,8 @@ json_t *manifest_store_get(struct cli *cli, const char *list, const char *manife
 json_t *manifest_store_list(struct cli *cli, const char *list, GError **error);
 bool manifest_store_save(struct cli *cli, const char *list, const char *manifest, const json_t *image, GError **error);
 bool manifest_store_remove(struct cli *cli, const char *list, GError **error);
+/* Pushes a list of manifests (as manifest_fetch gives them, of the same repository) under a name; *ret: its descriptor. */
+bool manifest_push_list(struct cli *cli, const char *list, const json_t *manifests, json_t **ret, GError **error);
 
 /* The stream of messages that build, pull, push, load and import answer with (progress.c). */
 struct progress_options {

@@ -433,6 +433,21 @@ static bool push_member(struct cli *cli, const char *list_repository, const json
     return true;
 }
 
+bool manifest_push_list(struct cli *cli, const char *list, const json_t *manifests, json_t **ret, GError **error)
+{
+    g_autoptr(json_t) document = list_of_stored(list, manifests, true, error);
+    g_autofree char *digest = NULL;
+    if (!document)
+        return false;
+    const char *type = json_get_string(document, "mediaType", "");
+    char *text = json_dumps(document, JSON_INDENT(3));
+    bool ok = put(cli, list, type, text, strlen(text), json_array(), false, &digest, error);
+    if (ok)
+        *ret = json_pack("{s:s, s:s, s:I}", "mediaType", type, "digest", digest, "size", (json_int_t)strlen(text));
+    free(text);
+    return ok;
+}
+
 int cmd_manifest_push(struct cli *cli, const struct options *options, GError **error)
 {
     bool insecure = options_bool(options, "insecure", false);

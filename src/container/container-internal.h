@@ -196,7 +196,6 @@ bool request_refuse(struct container_manager *manager, const json_t *config, con
                     unsigned api_version, json_t *warnings, GError **error);
 /* The whole LogConfig, defaults included; warnings may be NULL. */
 bool refuse_log_options(const json_t *log, json_t *warnings, GError **error);
-bool request_check_platform(const char *platform, const char *image_name, const json_t *image_config, GError **error);
 
 /* ---- mounts.c ---- */
 /* Binds, Mounts, Tmpfs, VolumesFrom and the config's Volumes → mount points; makes named and anonymous volumes and fills fresh

@@ -42,6 +42,8 @@ bool container_manager_open(const struct container_manager_options *options, str
 void container_manager_close(struct container_manager *manager);
 
 /* ---- life ---- */
+/* Is an image's config for this platform ("linux/arm64"; NULL: any)? NOT_FOUND, as docker words it. */
+bool container_check_platform(const char *platform, const char *image_name, const json_t *image_config, GError **error);
 /* body: POST /containers/create's. → {"Id", "Warnings"}. name may be NULL. Image missing: NOT_FOUND 'No such image: X'. */
 bool container_create(struct container_manager *manager, const char *name, const char *platform, const json_t *body,
                       unsigned api_version, json_t **ret, GError **error);

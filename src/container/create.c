@@ -99,7 +99,7 @@ static bool take_image(struct container_manager *manager, struct container *cont
     struct image *image;
     if (!image_store_get(manager->images, name, &image, error))
         return false;
-    if (!request_check_platform(platform, name, image->config, error)) {
+    if (!container_check_platform(platform, name, image->config, error)) {
         image_unref(image);
         return false;
     }

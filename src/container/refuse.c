@@ -267,7 +267,7 @@ bool request_refuse(struct container_manager *manager, const json_t *config, con
 
 /* ---- another platform than the image's ---- */
 
-bool request_check_platform(const char *platform, const char *image_name, const json_t *image_config, GError **error)
+bool container_check_platform(const char *platform, const char *image_name, const json_t *image_config, GError **error)
 {
     struct platform wanted, own;
     if (!platform || !*platform)

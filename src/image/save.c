@@ -27,6 +27,7 @@ struct saving {
     GPtrArray *images;               /* of struct saved_image *, in the order asked for */
     GHashTable *written;             /* paths in the archive already there */
     json_t *index, *manifest, *repositories;
+    json_t *platforms; /* where there is one index for all of them; else NULL */
 };
 
 static void saved_image_free(gpointer data)
@@ -148,12 +149,13 @@ static json_t *descriptor(const char *type, const char *digest, guint64 size)
 }
 
 /* One entry of index.json for each name, one without a name where there is none. */
-static void add_to_index(struct saving *saving, const struct saved_image *saved, const char *digest, size_t size)
+static void add_to_index(struct saving *saving, json_t *target, const GPtrArray *names, const char *config)
 {
-    for (guint i = 0; i < MAX(saved->tags->len, 1); i++) {
-        json_t *entry = descriptor(MANIFEST_TYPE, digest, size);
+    for (guint i = 0; i < MAX(names->len, 1); i++) {
+        json_t *entry = json_copy(target);
         struct reference reference;
-        if (i < saved->tags->len && reference_parse(saved->tags->pdata[i], &reference, NULL)) {
+        if (i < names->len && reference_parse(names->pdata[i], &reference, NULL)) {
+            reference_default_tag(&reference);
             g_autofree char *canonical = reference_canonical(&reference);
             g_autofree char *name = reference_familiar_name(&reference);
             json_object_set_new(entry, "annotations",
@@ -162,11 +164,24 @@ static void add_to_index(struct saving *saving, const struct saved_image *saved,
             json_t *repository = json_object_get(saving->repositories, name);
             if (!repository)
                 json_object_set_new(saving->repositories, name, repository = json_object());
-            json_object_set_new(repository, reference.tag, json_string(digest_hex(saved->image->id)));
+            if (config)
+                json_object_set_new(repository, reference.tag, json_string(digest_hex(config)));
             reference_clear(&reference);
         }
         json_array_append_new(saving->index, entry);
     }
+    json_decref(target);
+}
+
+static void add_platform(struct saving *saving, json_t *entry, const json_t *document)
+{
+    static const char *const members[] = { "architecture", "os", "os.version", "variant" };
+    json_t *platform = json_object();
+    for (size_t i = 0; i < G_N_ELEMENTS(members); i++)
+        if (json_object_get(document, members[i]))
+            json_object_set(platform, members[i], json_object_get(document, members[i]));
+    json_object_set_new(entry, "platform", platform);
+    json_array_append_new(saving->platforms, entry);
 }
 
 static bool write_image(struct saving *saving, const struct saved_image *saved, GError **error)
@@ -196,7 +211,11 @@ static bool write_image(struct saving *saving, const struct saved_image *saved, 
     g_autofree char *manifest_text = json_text(manifest);
     if (!write_blob(saving, manifest_text, manifest_digest, error))
         return false;
-    add_to_index(saving, saved, manifest_digest, strlen(manifest_text));
+    json_t *entry = descriptor(MANIFEST_TYPE, manifest_digest, strlen(manifest_text));
+    if (saving->platforms)
+        add_platform(saving, entry, saved->image->config);
+    else
+        add_to_index(saving, entry, saved->tags, saved->image->id);
     json_t *tags = saved->tags->len ? json_array() : json_null();
     for (guint i = 0; i < saved->tags->len; i++)
         json_array_append_new(tags, json_string(saved->tags->pdata[i]));
@@ -206,18 +225,41 @@ static bool write_image(struct saving *saving, const struct saved_image *saved, 
     return true;
 }
 
-static bool write_archive(struct saving *saving, GError **error)
+/* The index of all platforms. */
+static bool write_platforms(struct saving *saving, const char *const *references, GError **error)
+{
+    char digest[DIGEST_ROOM];
+    g_autoptr(json_t) index =
+        json_pack("{s:i, s:s, s:O}", "schemaVersion", 2, "mediaType", INDEX_TYPE, "manifests", saving->platforms);
+    g_autofree char *text = json_text(index);
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    if (!write_blob(saving, text, digest, error))
+        return false;
+    for (; *references; references++)
+        if (**references)
+            g_ptr_array_add(names, (gpointer)*references);
+    add_to_index(saving, descriptor(INDEX_TYPE, digest, strlen(text)), names, NULL);
+    return true;
+}
+
+static bool write_archive(struct saving *saving, const char *const *references, GError **error)
 {
     if (!begin_entry(saving, "blobs", S_IFDIR | 0755, 0, error) || !begin_entry(saving, "blobs/sha256", S_IFDIR | 0755, 0, error))
         return false;
     for (guint i = 0; i < saving->images->len; i++)
         if (!write_image(saving, saving->images->pdata[i], error))
             return false;
+    if (saving->platforms && !write_platforms(saving, references, error))
+        return false;
     g_autoptr(json_t) index =
         json_pack("{s:i, s:s, s:O}", "schemaVersion", 2, "mediaType", INDEX_TYPE, "manifests", saving->index);
     g_autoptr(json_t) layout = json_pack("{s:s}", "imageLayoutVersion", "1.0.0");
-    return write_json(saving, "index.json", index, error) && write_json(saving, "manifest.json", saving->manifest, error) &&
-           write_json(saving, "oci-layout", layout, error) && write_json(saving, "repositories", saving->repositories, error) &&
+    /* Docker's own form knows nothing of platforms: it would name one of them. */
+    bool is_docker = !saving->platforms;
+    return write_json(saving, "index.json", index, error) &&
+           (!is_docker || write_json(saving, "manifest.json", saving->manifest, error)) &&
+           write_json(saving, "oci-layout", layout, error) &&
+           (!is_docker || write_json(saving, "repositories", saving->repositories, error)) &&
            tar_writer_finish(saving->writer, error);
 }
 
@@ -236,7 +278,9 @@ static bool check_platforms(const struct saving *saving, GError **error)
 bool image_save(struct image_store *store, const char *const *names, const struct image_save_options *options,
                 struct byte_sink *sink, GError **error)
 {
+    g_autoptr(json_t) platforms = options->index ? json_array() : NULL;
     struct saving saving = { .store = store,
+                             .platforms = platforms,
                              .cancel = options->cancel,
                              .platform = options->platform,
                              .images = g_ptr_array_new_with_free_func(saved_image_free) };
@@ -252,7 +296,7 @@ bool image_save(struct image_store *store, const char *const *names, const struc
         saving.manifest = json_array();
         saving.repositories = json_object();
         saving.writer = tar_writer_new(sink);
-        ok = write_archive(&saving, error);
+        ok = write_archive(&saving, options->index, error);
         tar_writer_free(saving.writer);
         json_decref(saving.repositories);
         json_decref(saving.manifest);

@@ -83,6 +83,28 @@ def busybox_root():
     return publish(make, "busybox.tar")
 
 
+def arm_busybox_root():
+    """The same root for arm64, of which only the one program differs."""
+
+    def make(path):
+        with tempfile.TemporaryDirectory() as work:
+            for name in ("lists/partial", "cache/archives/partial", "root"):
+                os.makedirs(f"{work}/{name}")
+            open(f"{work}/status", "w", encoding="utf-8").close()
+            settings = {"APT::Architecture": "arm64", "APT::Architectures": "arm64", "Dir::State": work, "Dir::State::status": f"{work}/status", "Dir::Cache": f"{work}/cache", "APT::Sandbox::User": "root"}
+            apt = ["apt-get", "-qq", *(word for key, value in settings.items() for word in ("-o", f"{key}={value}"))]
+            subprocess.run([*apt, "update"], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([*apt, "download", "busybox-static"], check=True, stdout=subprocess.DEVNULL, cwd=work)
+            subprocess.run(["tar", "-C", f"{work}/root", "-xf", busybox_root()], check=True)
+            package = next(name for name in os.listdir(work) if name.endswith(".deb"))
+            subprocess.run(["dpkg-deb", "-x", package, "unpacked"], check=True, cwd=work)
+            shutil.copy(f"{work}/unpacked/bin/busybox", f"{work}/root/bin/busybox")
+            subprocess.run(["tar", "-C", f"{work}/root", "--owner=0", "--group=0", "-cf", path, "."], check=True)
+
+    return publish(make, "busybox-arm64.tar")
+
+
 if __name__ == "__main__":  # before the tests, for those who ask from two places at once and from a network of their own
     debian_root()
     busybox_root()
+    arm_busybox_root()

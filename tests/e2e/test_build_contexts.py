@@ -5,11 +5,13 @@ import functools
 import gzip
 import http.server
 import io
+import json
 import lzma
 import os
 import pathlib
 import random
 import shutil
+import socket
 import subprocess
 import tarfile
 import threading
@@ -230,6 +232,87 @@ def test_only_changes_are_sent(engine, tmp_path):
     engine.restart(hard=True)
     assert "Using cache" in build(engine, tmp_path).stdout
     same()
+
+
+class Counter:
+    """A socket before the engine's that counts what a client sends."""
+
+    def __init__(self, engine, folder):
+        self.path, self.sent, self.engine = str(folder / "counted.sock"), 0, engine
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen(16)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(self.engine.socket)
+            for source, target, counts in ((client, server, True), (server, client, False)):
+                threading.Thread(target=self.copy, args=(source, target, counts), daemon=True).start()
+
+    def copy(self, source, target, counts):
+        try:
+            while data := source.recv(65536):
+                self.sent += len(data) if counts else 0
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+USED = {  # Dockerfile after FROM bb:1 → how many of the parts (300 kB each) it can use; flags
+    "nothing": ("RUN true", 0, []),
+    "a directory": ("COPY one /c/", 1, []),
+    "a path with dots": ('COPY ["./two/../one/", "/c/"]', 1, []),
+    "wildcards at the top": ("COPY *.txt o[n]? /c/", 2, []),
+    "wildcards below": ("COPY two/*/x.* /c/", 0, []),
+    "parents": ("COPY --parents ./two/**/x.c /c/", 0, []),
+    "add and a heredoc": ("ADD one <<EOF /c/\nx\nEOF", 1, []),
+    "a bind mount": ("RUN --mount=type=bind,source=two,target=/m cp -r /m /c", 1, []),
+    "the root as a mount": ("RUN --mount=target=/m cp -r /m /c", 5, []),
+    "a variable": ("ARG which=one\nCOPY $which /c/", 5, []),
+    "a link on the way": ("COPY link/sub /c/", 5, []),
+    "a link elsewhere": ("COPY two/sub /c/", 0, []),
+    "a trigger of the base": ("FROM trigger:1", 2, []),
+    "a stage that is not needed": ("COPY . /all\nFROM bb:1 AS wanted\nCOPY one /c/", 1, []),
+    "an earlier target": ("FROM bb:1 AS t\nCOPY two /c/\nFROM bb:1\nCOPY . /c/", 1, ["--target", "t"]),
+    "what is ignored": ("COPY . /c/", 3, []),
+}
+
+
+@pytest.mark.parametrize("name", USED)
+def test_only_what_the_plan_can_use_is_sent(engine, tmp_path, name):
+    dockerfile, parts, flags = USED[name]
+    folder = tmp_path / "context"
+    folder.mkdir()
+    part = 300000
+    write(folder, {"one/data": os.urandom(part), "two/data": os.urandom(part), "two/sub/x.c": "c", "three.txt": os.urandom(part), "sub/ignored": os.urandom(part), "four/data": os.urandom(part),
+                   "Dockerfile": "FROM bb:1\n" + dockerfile + "\n", ".dockerignore": "sub\n" if name == "what is ignored" else ""})
+    os.symlink("two", folder / "link")
+    with open(folder / "four/huge", "wb") as file:
+        file.truncate((1 << 30) if parts < 5 and name != "what is ignored" else 1)
+    if name == "what is ignored":
+        shutil.rmtree(folder / "four")
+    if "trigger" in name:
+        build(engine, "-t", "trigger:1", "-", input="FROM bb:1\nONBUILD COPY one two /c/\n")
+    counter = Counter(engine, tmp_path)
+    try:
+        image = build(engine, "-q", *flags, folder, env={"DOCKER_HOST": "unix://" + counter.path, "TARE_HOST": "unix://" + counter.path}).stdout.strip()
+    finally:
+        counter.listener.close()
+    least = 0 if parts >= 5 else parts * part
+    assert least <= counter.sent < (parts + 1) * part + 500000, counter.sent
+    # and the same comes out as where all is sent
+    if parts < 5 and (folder / "four/huge").exists():
+        os.truncate(folder / "four/huge", 1)
+    theirs = build(engine, "-q", "--no-cache", *flags, folder, client="docker").stdout.strip()
+    ids = [engine.tare("image", "inspect", "-f", "{{json .RootFS.Layers}}", one).stdout for one in (image, theirs)]
+    assert json.loads(ids[0])[-1:] == json.loads(ids[1])[-1:] or "RUN" in dockerfile
 
 
 def test_a_huge_context_is_met_with_a_warning(engine, tmp_path):

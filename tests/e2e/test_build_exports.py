@@ -1,15 +1,17 @@
 """What leaves a build beside its image: one squashed layer, images for several platforms, pushes, metadata, and caches in registries and directories."""
 
+import hashlib
 import io
 import json
 import os
+import subprocess
 import tarfile
 import warnings
 
 import pytest
 
-from conftest import finish, make_engine, program_directory
-from inputs import busybox_root
+from conftest import finish, make_engine
+from inputs import arm_busybox_root, busybox_root
 from local_registry import Registry
 
 with warnings.catch_warnings():
@@ -104,3 +106,141 @@ def test_squash_upon_scratch_and_of_little(engine, tmp_path):
     write(context, Dockerfile="FROM bb:1\nENV a=b\n")
     build(engine, context, "-t", "little", "--squash")
     assert inspect(engine, "little")["RootFS"]["Layers"] == inspect(engine, "bb:1")["RootFS"]["Layers"]
+
+
+# ---- --platform ----
+
+BINFMT = "/proc/sys/fs/binfmt_misc"
+AARCH64 = "\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff"
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    """Debian's qemu for arm64, by a handler that only this process knows the name of."""
+    if not os.path.exists(f"{BINFMT}/register"):
+        subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT], check=True)
+    name = f"tare-test-{os.environ['TARE_BUILD']}-{os.getpid()}"
+    with open(f"{BINFMT}/register", "w", encoding="ascii") as file:
+        file.write(f":{name}:M:0:{AARCH64}:/usr/bin/qemu-aarch64-static:POCF")
+    yield
+    with open(f"{BINFMT}/{name}", "w", encoding="ascii") as file:
+        file.write("-1")
+
+
+@pytest.fixture(scope="module")
+def platforms(engine, tmp_path_factory):
+    """mb:1 for amd64 and arm64, as a registry or an archive has it: one name here, the other by its id."""
+    engine.tare("import", "--platform", "linux/arm64", str(arm_busybox_root()), "arm:1")
+    context = write(tmp_path_factory.mktemp("platforms") / "context", Dockerfile=PLATFORMS, x="x")
+    return context
+
+
+PLATFORMS = """ARG TARGETARCH
+FROM --platform=$BUILDPLATFORM bb:1 AS cross
+ARG TARGETPLATFORM BUILDPLATFORM
+RUN echo "$BUILDPLATFORM builds for $TARGETPLATFORM" > /cross
+FROM bb:1 AS base-amd64
+FROM arm:1 AS base-arm64
+FROM base-${TARGETARCH}
+COPY --from=cross /cross /
+RUN uname -m > /machine
+CMD cat /cross /machine
+"""
+
+
+@pytest.mark.parametrize("client", ["tare", "docker"])
+def test_a_platform_that_is_emulated(engine, platforms, emulator, client):
+    build(engine, platforms, "-t", "p:native", client=client)
+    build(engine, platforms, "-t", "p:arm", "--platform", "linux/arm64", client=client)
+    for tag, architecture, machine in (("native", "amd64", "x86_64"), ("arm", "arm64", "aarch64")):
+        assert inspect(engine, f"p:{tag}")["Architecture"] == architecture
+        assert engine.tare("run", "--rm", "--network", "none", f"p:{tag}").stdout == f"linux/amd64 builds for linux/{architecture}\n{machine}\n"
+
+
+def test_a_base_for_another_platform_is_not_taken(engine, tmp_path):
+    engine.tare("import", "--platform", "linux/arm64", str(arm_busybox_root()), "arm:1")
+    context = write(tmp_path / "context", Dockerfile="FROM --platform=linux/arm64 bb:1\n")
+    for client in ("tare", "docker"):
+        refused = build(engine, context, client=client, check=False)
+        assert refused.returncode == 1
+        assert "image with reference bb:1 was found but does not match the specified platform: wanted linux/arm64, actual: linux/amd64" in refused.stderr
+    write(context, Dockerfile="FROM --platform=linux/arm64 arm:1\nFROM --platform=linux/amd64 bb:1\n")
+    build(engine, context)
+
+
+def test_programs_that_nothing_here_runs(engine, tmp_path):
+    """No emulator is there for it: the text says what is missing."""
+    with tarfile.open(busybox_root()) as root, tarfile.open(tmp_path / "other.tar", "w") as other:
+        for info in root:
+            data = bytearray(root.extractfile(info).read()) if info.isreg() else None
+            if info.name == "./bin/busybox":
+                data[18:20] = b"\x16\x00"  # EM_S390
+            other.addfile(info, io.BytesIO(data) if data is not None else None)
+    engine.tare("import", "--platform", "linux/s390x", str(tmp_path / "other.tar"), "other:1")
+    context = write(tmp_path / "context", Dockerfile="FROM other:1\nRUN true\n")
+    for client in ("tare", "docker"):
+        failed = build(engine, context, client=client, check=False)
+        assert failed.returncode != 0
+        assert "exec format error" in failed.stderr + failed.stdout
+        assert "the image is for linux/s390x and this machine for linux/amd64, and binfmt_misc has no emulator for it" in failed.stderr, failed.stderr
+
+
+def archived(path):
+    """(index.json, blobs by digest) of an OCI archive."""
+    with tarfile.open(path) as tar:
+        blobs = {name.split("/")[-1]: tar.extractfile(name).read() for name in tar.getnames() if name.startswith("blobs/sha256/")}
+        return json.load(tar.extractfile("index.json")), blobs
+
+
+def test_one_image_for_several_platforms(engine, platforms, emulator, tmp_path):
+    path = tmp_path / "multi.tar"
+    build(engine, platforms, "--platform", "linux/amd64,linux/arm64", "-t", "multi:1", "--output", f"type=oci,dest={path}")
+    index, blobs = archived(path)
+    assert len(index["manifests"]) == 1 and index["manifests"][0]["annotations"]["io.containerd.image.name"] == "docker.io/library/multi:1"
+    inner = json.loads(blobs[index["manifests"][0]["digest"][7:]])
+    assert inner["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    assert [manifest["platform"]["architecture"] for manifest in inner["manifests"]] == ["amd64", "arm64"]
+    for manifest in inner["manifests"]:
+        config = json.loads(blobs[json.loads(blobs[manifest["digest"][7:]])["config"]["digest"][7:]])
+        assert config["architecture"] == manifest["platform"]["architecture"]
+    # others read it, and we: each takes its platform's
+    subprocess.run(["skopeo", "inspect", "--override-arch", "arm64", f"oci-archive:{path}"], check=True, capture_output=True)
+    other = make_engine().start()
+    try:
+        assert "Loaded image: multi:1" in other.tare("load", "-i", str(path)).stdout
+        assert inspect(other, "multi:1")["Architecture"] == "amd64"
+    finally:
+        finish(other)
+    build(engine, platforms, "--platform", "linux/amd64,linux/arm64", "-o", tmp_path / "files")
+    assert sorted(os.listdir(tmp_path / "files")) == ["linux_amd64", "linux_arm64"]
+    assert (tmp_path / "files" / "linux_arm64" / "machine").read_text() == "aarch64\n"
+    for flags, text in (([], "an image for several platforms needs a place to go"), (["-o", f"type=docker,dest={path}"], "docker exporter does not currently support exporting manifest lists"),
+                        (["-o", f"type=tar,dest={path}"], "several platforms make no single tar")):
+        assert text in build(engine, platforms, "--platform", "linux/amd64,linux/arm64", *flags, check=False).stderr
+    from_stdin = engine.tare("build", "--network", "none", "--platform", "linux/amd64,linux/arm64", "-o", f"type=oci,dest={path}", "-", input="FROM scratch\nLABEL a=b\n", check=False)
+    assert "several platforms need a context that can be read more than once" in from_stdin.stderr
+
+
+@pytest.mark.parametrize("flags", [["--push"], ["--output", "type=image,push=true"], ["--output", "type=registry"]])
+def test_push_of_what_was_built(engine, registry, platforms, emulator, tmp_path, flags):
+    name = f"{registry.host}/built:{len(flags)}{flags[-1][-3:]}"
+    build(engine, platforms, "-t", name, "--metadata-file", tmp_path / "meta", "--iidfile", tmp_path / "id", *flags)
+    repository, tag = name.split("/", 1)[1].split(":")
+    body, kind = registry.manifest(repository, tag)
+    meta = json.loads((tmp_path / "meta").read_text())
+    assert meta["containerimage.digest"] == "sha256:" + hashlib.sha256(body).hexdigest() == (tmp_path / "id").read_text()
+    assert meta["containerimage.config.digest"] == json.loads(body)["config"]["digest"] == inspect(engine, name)["Id"]
+    assert meta["containerimage.descriptor"]["size"] == len(body) and meta["containerimage.descriptor"]["mediaType"] == kind and meta["image.name"] == name
+    # several platforms: a list under the name
+    build(engine, platforms, "-t", name, "--platform", "linux/amd64,linux/arm64", "--metadata-file", tmp_path / "meta", *flags)
+    body, kind = registry.manifest(repository, tag)
+    found = json.loads(body)
+    assert kind == found["mediaType"] and [entry["platform"]["architecture"] for entry in found["manifests"]] == ["amd64", "arm64"]
+    assert json.loads((tmp_path / "meta").read_text())["containerimage.digest"] == "sha256:" + hashlib.sha256(body).hexdigest()
+    assert inspect(engine, name)["Architecture"] == "amd64"
+    raw = subprocess.run(["skopeo", "inspect", "--tls-verify=false", "--override-arch", "arm64", "--config", f"docker://{name}"], check=True, capture_output=True).stdout
+    assert json.loads(raw)["architecture"] == "arm64"
+
+
+def test_push_without_a_name(engine, platforms):
+    assert "tag is needed when pushing to registry" in build(engine, platforms, "--push", check=False).stderr

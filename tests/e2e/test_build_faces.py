@@ -103,7 +103,7 @@ def test_outputs(engine, context, tmp_path):
             assert {"index.json", "oci-layout", "manifest.json"} <= set(tar.getnames())
     build(engine, "-o", "type=image,name=named:2", "--metadata-file", tmp_path / "meta", "--iidfile", tmp_path / "id", "-t", "a", "-t", "b:3", context)
     identity = (tmp_path / "id").read_text()
-    assert json.loads((tmp_path / "meta").read_text()) == {"containerimage.config.digest": identity, "image.name": "a,b:3"}
+    assert json.loads((tmp_path / "meta").read_text()) == {"containerimage.config.digest": identity, "containerimage.digest": identity, "image.name": "a,b:3"}
     for name in ("named:2", "a", "b:3"):
         assert engine.tare("image", "inspect", "-f", "{{.Id}}", name).stdout.strip() == identity
     for bad, message in (("type=nosuch", "unknown output type nosuch"), ("dest=x", "type is required for output"), ("type=local", "dest is required for local output")):

@@ -1,0 +1,99 @@
+/* --push, --output type=image,push=true and type=registry: what was built goes to a registry, for several platforms as a list. */
+#include "cli/build-internal.h"
+
+#include <string.h>
+
+/* "localhost:5000/a" → "localhost:5000/a:latest" */
+static char *with_tag(const char *name)
+{
+    const char *colon = strrchr(name, ':');
+
+    return colon && !strchr(colon, '/') ? g_strdup(name) : g_strconcat(name, ":latest", NULL);
+}
+
+bool build_tag_image(struct cli *cli, const char *image, const char *name, GError **error)
+{
+    g_autofree char *full = with_tag(name), *path = api_path("images", image, "/tag");
+    char *colon = strrchr(full, ':');
+    g_autoptr(GString) query = g_string_new(NULL);
+
+    *colon = '\0';
+    query_add(query, "repo", full);
+    query_add(query, "tag", colon + 1);
+    struct call call = { .method = "POST", .path = path, .query = query->str };
+
+    return api_done(cli, &call, error);
+}
+
+static void take_digest(const json_t *aux, void *user)
+{
+    json_t **found = user;
+    const char *digest = json_get_string(aux, "Digest", NULL);
+
+    if (!digest)
+        return;
+    json_decref(*found);
+    *found = json_pack("{s:s, s:s, s:I}", "mediaType", "application/vnd.docker.distribution.manifest.v2+json", "digest", digest,
+                       "size", (json_int_t)json_get_int(aux, "Size", 0));
+}
+
+/* *ret: what the registry has now; NULL where it does not say. */
+static bool push_one(struct cli *cli, const char *full, json_t **ret, GError **error)
+{
+    const char *colon = strrchr(full, ':');
+    g_autofree char *repository = g_strndup(full, (gsize)(colon - full)), *path = api_path("images", repository, "/push"),
+                    *auth = registry_auth_header(cli, full);
+    g_autoptr(GString) query = g_string_new(NULL);
+    const char *const headers[] = { "X-Registry-Auth", auth, NULL };
+    struct progress_options output = { .fd = STDERR_FILENO, .aux = take_digest, .user = ret };
+
+    *ret = NULL;
+    query_add(query, "tag", colon + 1);
+    struct call call = { .method = "POST", .path = path, .query = query->str, .headers = headers };
+    g_autoptr(response_t) response = api_call(cli, &call, error);
+
+    return response && progress_show(response, &output, NULL, error);
+}
+
+/* Each goes there under the name, and is then known by its digest; the list takes the name over. The first comes last, so that
+ * the name is its here. */
+static bool push_list(struct cli *cli, const struct build_result *result, const char *full, json_t **ret, GError **error)
+{
+    g_autoptr(json_t) manifests = json_array();
+    g_autofree char *normal = manifest_normalize(full, error);
+
+    for (guint i = result->images->len; normal && i-- > 0;) {
+        json_t *pushed = NULL, *manifest = NULL;
+        g_autofree char *repository = g_strndup(normal, (gsize)(strrchr(normal, ':') - normal)), *reference = NULL;
+        bool ok = build_tag_image(cli, result->images->pdata[i], full, error) && push_one(cli, full, &pushed, error);
+
+        reference = g_strconcat(repository, "@", json_get_string(pushed, "digest", ""), NULL);
+        manifest = ok ? manifest_fetch(cli, reference, false, error) : NULL;
+        json_decref(pushed);
+        if (!manifest)
+            return false;
+        json_array_insert_new(manifests, 0, manifest);
+    }
+    return normal && manifest_push_list(cli, normal, manifests, ret, error);
+}
+
+bool build_push(struct cli *cli, struct build_result *result, const char *const *names, GError **error)
+{
+    if (!names || !*names)
+        return error_set(error, TARE_ERROR_INVALID, "tag is needed when pushing to registry");
+    for (; *names; names++) {
+        g_autofree char *full = with_tag(*names);
+        json_t *pushed = NULL;
+        bool ok = result->platforms[1]
+                      ? push_list(cli, result, full, &pushed, error)
+                      : build_tag_image(cli, result->images->pdata[0], full, error) && push_one(cli, full, &pushed, error);
+
+        if (!ok) {
+            json_decref(pushed);
+            return false;
+        }
+        json_decref(result->pushed);
+        result->pushed = pushed;
+    }
+    return true;
+}

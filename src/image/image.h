@@ -163,8 +163,8 @@ bool image_import(struct image_store *store, struct byte_source *source, const s
 struct image_save_options {
     const char *const *without;      /* layers (diff ids) whose tars the reader has already; NULL-terminated, or NULL */
     const struct platform *platform; /* that each image must be for, or NULL */
-    const char *const *index; /* one image for several platforms: index.json names an index of all by each of these ("": no
-                                 name); or NULL */
+    /* One image for several platforms: index.json names an index of all by each of these ("": no name); or NULL. */
+    const char *const *index;
     struct cancel *cancel;
 };
 bool image_save(struct image_store *store, const char *const *names, const struct image_save_options *options,

@@ -235,7 +235,7 @@ static bool write_platforms(struct saving *saving, const char *const *references
     g_autoptr(GPtrArray) names = g_ptr_array_new();
     if (!write_blob(saving, text, digest, error))
         return false;
-    for (; *references; references++)
+    for (; references && *references; references++)
         if (**references)
             g_ptr_array_add(names, (gpointer)*references);
     add_to_index(saving, descriptor(INDEX_TYPE, digest, strlen(text)), names, NULL);

@@ -45,6 +45,12 @@ static size_t count_lowers(const struct overlay_options *options)
     return options->lower_fds ? options->n_lower_fds : g_strv_length((char **)options->lower_paths);
 }
 
+/* Without an upper there must be two layers: an empty one does no harm under a single one. */
+static bool needs_empty(const struct overlay_options *options)
+{
+    return !options->upper && count_lowers(options) == 1;
+}
+
 /* 1 done, 0 this kernel does not take layers one by one, -1 error. */
 static int set_lowers(int fs, const struct overlay_options *options, GError **error)
 {
@@ -114,11 +120,9 @@ static bool add_directory(GArray *fds, GString *data, const char *path, GError *
     return true;
 }
 
-/* All options must fit into a page: layers are named by their fds, at most 18 bytes each. */
-static bool write_old_options(const struct overlay_options *options, GArray *fds, GString *data, GError **error)
+static bool write_old_lowers(const struct overlay_options *options, GArray *fds, GString *data, GError **error)
 {
     size_t n = count_lowers(options);
-    g_string_append(data, "lowerdir=");
     for (size_t i = 0; i < n; i++) {
         if (i > 0)
             g_string_append_c(data, ':');
@@ -127,6 +131,12 @@ static bool write_old_options(const struct overlay_options *options, GArray *fds
         else if (!add_directory(fds, data, options->lower_paths[i], error))
             return false;
     }
+    return true;
+}
+
+/* All options must fit into a page: layers are named by their fds, at most 18 bytes each. */
+static bool write_old_options(const struct overlay_options *options, GArray *fds, GString *data, GError **error)
+{
     g_string_append_printf(data, ",redirect_dir=nofollow,metacopy=off,index=off,xino=%s", options->no_xino ? "off" : "on");
     if (options->upper) {
         g_string_append(data, ",upperdir=");
@@ -141,34 +151,48 @@ static bool write_old_options(const struct overlay_options *options, GArray *fds
     return data->len < 4096 || error_set(error, TARE_ERROR_INVALID, "max depth exceeded");
 }
 
-/* It wants a place to mount at, from which the mount is taken away again at once. */
-static int mount_at_temporary(const char *data, bool is_read_only, GError **error)
+/* A file system at place with an empty directory for a layer and another one to mount at. These kernels take no layer from a
+ * mount that is attached nowhere. */
+static bool mount_empty_at(const char *place, GArray *fds, GString *data, GError **error)
 {
-    char place[] = "/tmp/.tare-overlay-XXXXXX";
-    if (!mkdtemp(place)) {
-        error_set_errno(error, errno, "make a mount point");
+    g_autofree char *empty = g_build_filename(place, "empty", NULL);
+    g_autofree char *merged = g_build_filename(place, "merged", NULL);
+    if (mount("tmpfs", place, "tmpfs", 0, "mode=0755") < 0 || mkdir(empty, 0755) < 0 || mkdir(merged, 0755) < 0)
+        return error_set_errno(error, errno, "make an empty directory");
+    g_string_append_c(data, ':');
+    return add_directory(fds, data, empty, error);
+}
+
+static int mount_and_take(const char *target, const char *data, bool is_read_only, GError **error)
+{
+    if (mount("overlay", target, "overlay", is_read_only ? MS_RDONLY : 0, data) < 0) {
+        error_set_errno(error, errno, "mount overlay");
         return -1;
     }
-    int fd = -1;
-    if (mount("overlay", place, "overlay", is_read_only ? MS_RDONLY : 0, data) < 0) {
-        error_set_errno(error, errno, "mount overlay");
-    } else {
-        fd = (int)syscall(SYS_open_tree, AT_FDCWD, place, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-        if (fd < 0)
-            error_set_errno(error, errno, "take the overlay");
-        umount2(place, MNT_DETACH);
-    }
-    rmdir(place);
+    int fd = (int)syscall(SYS_open_tree, AT_FDCWD, target, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (fd < 0)
+        error_set_errno(error, errno, "take the overlay");
     return fd;
 }
 
+/* mount(2) wants a place, from which the mount is taken away again at once. */
 static int mount_old(const struct overlay_options *options, GError **error)
 {
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
     g_autoptr(GString) data = g_string_new(NULL);
+    char place[] = "/tmp/.tare-overlay-XXXXXX";
     int mount = -1;
-    if (write_old_options(options, fds, data, error))
-        mount = mount_at_temporary(data->str, options->upper == NULL, error);
+    if (!mkdtemp(place)) {
+        error_set_errno(error, errno, "make a mount point");
+        return -1;
+    }
+    g_autofree char *target = needs_empty(options) ? g_build_filename(place, "merged", NULL) : g_strdup(place);
+    g_string_append(data, "lowerdir=");
+    if (write_old_lowers(options, fds, data, error) && (!needs_empty(options) || mount_empty_at(place, fds, data, error)) &&
+        write_old_options(options, fds, data, error))
+        mount = mount_and_take(target, data->str, options->upper == NULL, error);
+    umount2(place, MNT_DETACH);
+    rmdir(place);
     for (guint i = 0; i < fds->len; i++)
         fd_close(g_array_index(fds, int, i));
     return mount;
@@ -201,10 +225,8 @@ static int mount_new(const struct overlay_options *options, int *ret_mount, GErr
     int lowers = set_lowers(fs, options, error);
     if (lowers <= 0)
         return lowers;
-    /* Without an upper there must be two layers: an empty one does no harm under a single one. It must be open until they are
-     * mounted. */
-    g_autofd int empty = -1;
-    if (!options->upper && count_lowers(options) == 1) {
+    g_autofd int empty = -1; /* open until it is mounted */
+    if (needs_empty(options)) {
         empty = mount_empty(error);
         if (empty < 0)
             return -1;
@@ -220,6 +242,8 @@ static int mount_new(const struct overlay_options *options, int *ret_mount, GErr
         return -1;
     }
     if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+        if (errno == EINVAL && !options->lower_fds) /* kernels before 6.5 take any word as an option, until this call */
+            return 0;
         mount_fail_with_log(fs, "create overlay", error);
         return -1;
     }

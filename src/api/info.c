@@ -181,8 +181,10 @@ static void add_engine(json_t *info, struct engine *engine, unsigned version)
     json_object_set_new(info, "ExperimentalBuild", json_boolean(options->experimental));
     json_object_set_new(info, "ServerVersion", json_string(TARE_VERSION));
     const char *runtime = options->default_runtime ? options->default_runtime : "tare";
-    json_object_set_new(info, "Runtimes",
-                        json_pack("{s:{s:s}}", runtime, "path", options->default_runtime ? runtime : "tare-shim"));
+    json_t *runtimes = json_object();
+    for (const char *const *name = container_runtime_names(); *name; name++)
+        json_object_set_new(runtimes, *name, json_pack("{s:s}", "path", "tare-shim"));
+    json_object_set_new(info, "Runtimes", runtimes);
     json_object_set_new(info, "DefaultRuntime", json_string(runtime));
     json_object_set_new(info, "Swarm",
                         json_pack("{s:s, s:s, s:s, s:b, s:s, s:n}", "NodeID", "", "NodeAddr", "", "LocalNodeState", "inactive",
@@ -194,9 +196,13 @@ static void add_engine(json_t *info, struct engine *engine, unsigned version)
     for (size_t i = 0; i < G_N_ELEMENTS(programs); i++)
         json_object_set_new(info, programs[i],
                             version < 49 ? json_pack("{s:s, s:s}", "ID", "", "Expected", "") : json_pack("{s:s}", "ID", ""));
-    json_object_set_new(info, "SecurityOptions",
-                        is_unified() ? json_pack("[ss]", "name=seccomp,profile=builtin", "name=cgroupns")
-                                     : json_pack("[s]", "name=seccomp,profile=builtin"));
+    json_t *security = json_array();
+    if (container_has_apparmor())
+        json_array_append_new(security, json_string("name=apparmor"));
+    json_array_append_new(security, json_string("name=seccomp,profile=builtin"));
+    if (is_unified())
+        json_array_append_new(security, json_string("name=cgroupns"));
+    json_object_set_new(info, "SecurityOptions", security);
     json_object_set_new(info, "CDISpecDirs", json_array());
     json_object_set_new(info, "Warnings", json_array());
 }

@@ -187,8 +187,8 @@ void container_emit(struct container *container, const char *action, ...) G_GNUC
 bool request_parse(const json_t *body, json_t **ret_config, json_t **ret_host_config, json_t **ret_networking, GError **error);
 bool request_validate(const json_t *config, const json_t *host_config, bool update, json_t *warnings, GError **error);
 void request_merge_image(json_t *config, const json_t *image_config);
-/* The OCI runtime program that the container asked for; *ret (may be NULL) is NULL for the built-in one. */
-bool runtime_program(const struct container_manager *manager, const json_t *host_config, char **ret, GError **error);
+/* Whether the container's runtime is one of container_runtime_names. */
+bool runtime_check(const struct container_manager *manager, const json_t *host_config, GError **error);
 bool signal_parse(const char *text, int *ret, GError **error);
 
 /* ---- refuse.c ---- */
@@ -225,6 +225,12 @@ struct tar_writer;
 bool tree_write_tar(int dirfd, const char *name, const char *prefix, struct tar_writer *writer, struct cancel *cancel,
                     GError **error);
 
+/* ---- apparmor.c ---- */
+/* The profile for a container's processes; NULL where the host has no AppArmor or no profile. Loads the default one at need. */
+const char *apparmor_profile(const json_t *host_config);
+/* Where run_dir/<id> names the namespace of its network: a symbolic link. */
+#define CONTAINER_SANDBOX_FILE "netns"
+
 /* ---- spec.c ---- */
 struct spec_device {
     char *host, *path;
@@ -243,7 +249,6 @@ struct spec_input {
     const json_t *default_ulimits;
     const char *apparmor_profile; /* loaded by the host, or NULL */
     bool cgroup_v2;               /* then the cgroup namespace is private by default */
-    bool with_seccomp;            /* put the policy itself into the spec (a foreign runtime) */
     const struct spec_device *devices;
     size_t n_devices;
 };

@@ -17,6 +17,10 @@
 
 struct container_manager;
 
+/* Runtimes that a container may ask for; NULL-terminated. */
+const char *const *container_runtime_names(void);
+bool container_has_apparmor(void);
+
 struct container_manager_options {
     struct database *database;
     struct layer_store *layers;

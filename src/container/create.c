@@ -83,7 +83,7 @@ static bool complete(struct container_manager *manager, const char *id, json_t *
     }
     if (!*json_get_string(host_config, "CgroupnsMode", ""))
         json_object_set_new(host_config, "CgroupnsMode", json_string(manager->cgroup_v2 ? "private" : "host"));
-    return runtime_program(manager, host_config, NULL, error);
+    return runtime_check(manager, host_config, error);
 }
 
 /* The image's layers, configuration and id; a request without an image (a build from scratch) has none. */

@@ -83,11 +83,6 @@ bool container_sizes(struct container *container, guint64 *ret_rw, guint64 *ret_
     return true;
 }
 
-static json_t *apparmor_profile(const json_t *host_config)
-{
-    return json_string(json_get_bool(host_config, "Privileged", false) ? "unconfined" : "");
-}
-
 static void adjust_to_version(json_t *object, unsigned minor)
 {
     json_t *settings = json_object_get(object, "NetworkSettings"), *host_config = json_object_get(object, "HostConfig");
@@ -130,7 +125,8 @@ bool container_inspect(struct container_manager *manager, const char *name, bool
     json_object_set_new(object, "Platform", json_string("linux"));
     json_object_set_new(object, "MountLabel", json_string(""));
     json_object_set_new(object, "ProcessLabel", json_string(""));
-    json_object_set_new(object, "AppArmorProfile", apparmor_profile(host_config));
+    const char *profile = apparmor_profile(host_config);
+    json_object_set_new(object, "AppArmorProfile", json_string(profile ? profile : ""));
     json_object_set_new(object, "ExecIDs", execs);
     g_autoptr(json_t) shown_config = json_deep_copy(host_config);
     if (!*json_get_string(shown_config, "Runtime", ""))

@@ -20,21 +20,21 @@
 #define CGROUP2_SUPER_MAGIC 0x63677270
 #endif
 
-bool runtime_program(const struct container_manager *manager, const json_t *host_config, char **ret, GError **error)
+/* The built-in one under its own name, and under those by which requests for Docker's default come. */
+static const char *const runtimes[] = { "tare", "runc", "io.containerd.runc.v2", "io.containerd.runtime.v1.linux", NULL };
+
+const char *const *container_runtime_names(void)
 {
-    static const char *const built_in[] = { "", "tare", "io.containerd.runc.v2", "io.containerd.runtime.v1.linux", NULL };
-    static const char *const foreign[] = { "runc", "crun", "youki", NULL };
+    return runtimes;
+}
+
+bool runtime_check(const struct container_manager *manager, const json_t *host_config, GError **error)
+{
     const char *name = json_get_string(host_config, "Runtime", "");
     if (!*name && manager->default_runtime)
         name = manager->default_runtime;
-    g_autofree char *program = NULL;
-    if (g_strv_contains(foreign, name))
-        program = g_find_program_in_path(name);
-    if (!program && !g_strv_contains(built_in, name))
-        return error_set(error, TARE_ERROR_INVALID, "Unknown runtime specified %s", name);
-    if (ret)
-        *ret = g_steal_pointer(&program);
-    return true;
+    return !*name || g_strv_contains(runtimes, name) ||
+           error_set(error, TARE_ERROR_INVALID, "Unknown runtime specified %s", name);
 }
 
 /* The shim runs from a sealed copy, so that nothing in a container can reach the host's executable through /proc/PID/exe. */

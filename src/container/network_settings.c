@@ -81,6 +81,17 @@ static json_t *networks_object(const struct container *container, const json_t *
                                        !strcmp(name, "bridge")));
 }
 
+/* As in docker, also after the container's end. One in another's network has none, one in the host's that of all such. */
+static char *sandbox_id(const struct container *container, const char *mode, const struct network_endpoint *endpoint)
+{
+    if (g_str_has_prefix(mode, "container:") || !container->state.has_been_started)
+        return g_strdup("");
+    if (endpoint)
+        return g_strdup(endpoint->sandbox_id);
+    g_autofree char *text = g_strconcat("sandbox ", container->id, NULL);
+    return g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
+}
+
 json_t *network_settings(struct container *container, const json_t *host_config, bool summary)
 {
     struct network_endpoint *endpoint = current_endpoint(container);
@@ -89,14 +100,16 @@ json_t *network_settings(struct container *container, const json_t *host_config,
         settings = json_pack("{s:o}", "Networks", networks);
     } else {
         bool there = endpoint && *endpoint->ip;
+        g_autofree char *id = sandbox_id(container, network_name(host_config), endpoint);
+        g_autofree char *run_dir = container_run_dir(container);
+        g_autofree char *key = *id ? g_build_filename(run_dir, CONTAINER_SANDBOX_FILE, NULL) : g_strdup("");
         settings = json_pack("{s:s, s:s, s:b, s:s, s:i, s:o, s:s, s:n, s:n, s:s, s:s, s:s, s:i, s:s, s:i, s:s, s:s, s:o}",
-                             "Bridge", "", "SandboxID", endpoint ? endpoint->sandbox_id : "", "HairpinMode", false,
-                             "LinkLocalIPv6Address", "", "LinkLocalIPv6PrefixLen", 0, "Ports", ports_object(container, endpoint),
-                             "SandboxKey", endpoint && endpoint->sandbox_key ? endpoint->sandbox_key : "", "SecondaryIPAddresses",
-                             "SecondaryIPv6Addresses", "EndpointID", there ? endpoint->endpoint_id : "", "Gateway",
-                             there ? endpoint->gateway : "", "GlobalIPv6Address", "", "GlobalIPv6PrefixLen", 0, "IPAddress",
-                             there ? endpoint->ip : "", "IPPrefixLen", there ? (int)endpoint->prefix : 0, "IPv6Gateway", "",
-                             "MacAddress", there ? endpoint->mac : "", "Networks", networks);
+                             "Bridge", "", "SandboxID", id, "HairpinMode", false, "LinkLocalIPv6Address", "",
+                             "LinkLocalIPv6PrefixLen", 0, "Ports", ports_object(container, endpoint), "SandboxKey", key,
+                             "SecondaryIPAddresses", "SecondaryIPv6Addresses", "EndpointID", there ? endpoint->endpoint_id : "",
+                             "Gateway", there ? endpoint->gateway : "", "GlobalIPv6Address", "", "GlobalIPv6PrefixLen", 0,
+                             "IPAddress", there ? endpoint->ip : "", "IPPrefixLen", there ? (int)endpoint->prefix : 0,
+                             "IPv6Gateway", "", "MacAddress", there ? endpoint->mac : "", "Networks", networks);
     }
     if (endpoint)
         network_endpoint_free(endpoint);

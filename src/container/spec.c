@@ -207,13 +207,6 @@ static bool add_linux(const struct spec_input *input, const char *propagation, j
             json_object_set(part, paths[i][1], json_object_get(input->host_config, paths[i][0]));
     if (propagation)
         json_object_set_new(part, "rootfsPropagation", json_string(propagation));
-    if (input->with_seccomp) {
-        json_t *policy;
-        if (!spec_seccomp(input->host_config, &policy, error))
-            return false;
-        if (policy)
-            json_object_set_new(part, "seccomp", policy);
-    }
     return spec_add_devices(input, part, resources, error);
 }
 

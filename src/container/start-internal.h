@@ -13,8 +13,9 @@ struct start {
     bool host_network;
     GArray *fds;     /* of int, borrowed: what the shim gets, from its fd 6 on */
     GArray *devices; /* of struct spec_device */
-    char *runtime, *shm_path, *ipc_path, *pid_path;
+    char *shm_path, *ipc_path, *pid_path;
     int netns_fd, seccomp_fd;
+    int netns_number;       /* of its network's namespace in the shim; 0: it has none of its own */
     int connection, events; /* to the shim */
     guint n_attaches;       /* sent ahead, not yet answered */
     pid_t shim_pid, pid;

@@ -83,28 +83,6 @@ static void drop_files(struct start *start)
 
 /* ---- specification ---- */
 
-static const char *apparmor_profile(const json_t *host_config)
-{
-    static const char *const enabled_file = "/sys/module/apparmor/parameters/enabled";
-    size_t i;
-    json_t *value;
-    g_autofree char *enabled = NULL;
-    if (!g_file_get_contents(enabled_file, &enabled, NULL, NULL) || *enabled != 'Y')
-        return NULL;
-    json_array_foreach(json_get_array(host_config, "SecurityOpt"), i, value)
-    {
-        const char *text = json_string_value(value);
-        if (g_str_has_prefix(text, "apparmor=") || g_str_has_prefix(text, "apparmor:"))
-            return text + strlen("apparmor=");
-    }
-    if (json_get_bool(host_config, "Privileged", false))
-        return NULL;
-    g_autofree char *profiles = NULL;
-    bool loaded = g_file_get_contents("/sys/kernel/security/apparmor/profiles", &profiles, NULL, NULL) &&
-                  strstr(profiles, "docker-default (");
-    return loaded ? "docker-default" : NULL;
-}
-
 /* What a step may know and no record. */
 static void add_secret_environment(const struct start *start, json_t *config)
 {
@@ -158,7 +136,6 @@ static bool make_spec(struct start *start, GError **error)
         .default_ulimits = start->manager->default_ulimits,
         .apparmor_profile = apparmor_profile(start->host_config),
         .cgroup_v2 = start->manager->cgroup_v2,
-        .with_seccomp = start->runtime != NULL,
         .devices = (const struct spec_device *)(void *)start->devices->data,
         .n_devices = start->devices->len,
     };
@@ -217,6 +194,21 @@ static bool init_program(struct start *start, char **ret, GError **error)
     return *ret;
 }
 
+/* The sockets that reserve the published ports; and what the shim needs to serve those of IPv6, or NULL. */
+static json_t *hand_over_ports(struct start *start, json_t *fds)
+{
+    const struct network_endpoint *endpoint = start->endpoint;
+    if (endpoint->reserved_fds->len == 0)
+        return NULL;
+    json_t *sockets = json_array(), *ports = json_array();
+    for (guint i = 0; i < endpoint->reserved_fds->len; i++) {
+        json_array_append_new(sockets, json_integer(hand_over(start, g_array_index(endpoint->reserved_fds, int, i))));
+        json_array_append_new(ports, json_integer(g_array_index(endpoint->reserved_ports, guint16, i)));
+    }
+    json_object_set_new(fds, "ports", sockets);
+    return json_pack("{s:s, s:o}", "address", endpoint->ip, "ports", ports);
+}
+
 static json_t *shim_configuration(struct start *start, GError **error)
 {
     struct container *container = start->container;
@@ -235,16 +227,13 @@ static json_t *shim_configuration(struct start *start, GError **error)
         return NULL;
     }
     json_t *overlay = overlay_configuration(start, fds);
-    if (start->netns_fd >= 0)
-        json_object_set_new(fds, "netns", json_integer(hand_over(start, start->netns_fd)));
+    if (start->netns_fd >= 0) {
+        start->netns_number = hand_over(start, start->netns_fd);
+        json_object_set_new(fds, "netns", json_integer(start->netns_number));
+    }
     if (start->seccomp_fd >= 0)
         json_object_set_new(fds, "seccomp", json_integer(hand_over(start, start->seccomp_fd)));
-    if (start->endpoint && start->endpoint->reserved_fds->len) {
-        json_t *ports = json_array();
-        for (guint i = 0; i < start->endpoint->reserved_fds->len; i++)
-            json_array_append_new(ports, json_integer(hand_over(start, g_array_index(start->endpoint->reserved_fds, int, i))));
-        json_object_set_new(fds, "ports", ports);
-    }
+    json_t *relay = start->endpoint ? hand_over_ports(start, fds) : NULL;
     json_t *configuration =
         json_pack("{s:s, s:s, s:O, s:s, s:s, s:o, s:o, s:o, s:b, s:b, s:o, s:b, s:i}", "id", container->id, "name", name, "spec",
                   start->spec, "state_dir", state_dir, "run_dir", run_dir, "overlay", overlay, "fds", fds, "log", log,
@@ -255,8 +244,8 @@ static json_t *shim_configuration(struct start *start, GError **error)
         json_object_set_new(configuration, "init_path", json_string(init));
     if (health)
         json_object_set_new(configuration, "health", health);
-    if (start->runtime)
-        json_object_set_new(configuration, "runtime", json_string(start->runtime));
+    if (relay)
+        json_object_set_new(configuration, "relay", relay);
     return configuration;
 }
 
@@ -380,6 +369,22 @@ static void drop_shim(struct start *start)
     start->shim_pid = 0;
 }
 
+/* A name for the network's namespace, for nsenter and the like: by way of the shim's fd, which stays the same while the container
+ * is started again. A wish, not a need: without it all goes on. */
+static bool name_sandbox(struct start *start, GError **error)
+{
+    g_autofree char *name = g_build_filename(start->container->id, CONTAINER_SANDBOX_FILE, NULL);
+    g_autofree char *target = start->host_network ? g_strdup_printf("/proc/%d/ns/net", (int)start->shim_pid)
+                                                  : g_strdup_printf("/proc/%d/fd/%d", (int)start->shim_pid, start->netns_number);
+    if ((!start->host_network && start->netns_number <= 0) || start->shared_network)
+        return true;
+    unlinkat(start->manager->run_fd, name, 0);
+    if (symlinkat(target, start->manager->run_fd, name) < 0)
+        log_line(LOG_LEVEL_WARNING, "no name for the network's namespace", "container", start->container->id, "error",
+                 error_errno_text(errno), NULL);
+    return true;
+}
+
 /* ---- attach, create, start ---- */
 
 static bool receive_attaches(struct start *start, GError **error)
@@ -413,7 +418,7 @@ static bool start_container(struct start *start, GError **error)
 
 static bool take_seccomp(struct start *start, GError **error)
 {
-    return start->runtime || seccomp_filter(start->manager, start->host_config, &start->seccomp_fd, error);
+    return seccomp_filter(start->manager, start->host_config, &start->seccomp_fd, error);
 }
 
 /* ---- the sequence ---- */
@@ -434,6 +439,7 @@ static const struct phase {
     { "specification", make_spec, NULL, false },
     { "seccomp", take_seccomp, NULL, false },
     { "shim", spawn_shim, drop_shim, false },
+    { "sandbox", name_sandbox, NULL, false },
     { "attach", receive_attaches, NULL, false },
     { "create", create_container, NULL, true },
     { "subscribe", subscribe, NULL, false },
@@ -472,7 +478,6 @@ static void start_clear(struct start *start)
     json_decref(start->health);
     g_array_unref(start->fds);
     g_array_unref(start->devices);
-    g_free(start->runtime);
     g_free(start->shm_path);
     g_free(start->ipc_path);
     g_free(start->pid_path);
@@ -530,7 +535,7 @@ bool container_start_locked(struct container *container, GError **error)
     };
     GError *inner = NULL;
     int exit_code = 128;
-    bool ok = runtime_program(start.manager, start.host_config, &start.runtime, &inner) && run_phases(&start, &exit_code, &inner);
+    bool ok = runtime_check(start.manager, start.host_config, &inner) && run_phases(&start, &exit_code, &inner);
     if (ok) {
         record_success(&start);
         if (!record_save_state(container, &inner)) {

@@ -219,6 +219,7 @@ static struct network_endpoint *endpoint_new(void)
     endpoint->ports = g_array_new(FALSE, TRUE, sizeof(struct network_port));
     g_array_set_clear_func(endpoint->ports, network_port_clear);
     endpoint->reserved_fds = g_array_new(FALSE, TRUE, sizeof(int));
+    endpoint->reserved_ports = g_array_new(FALSE, TRUE, sizeof(guint16));
     identifier_new(endpoint->endpoint_id);
     identifier_new(endpoint->sandbox_id);
     return endpoint;
@@ -232,6 +233,7 @@ void network_endpoint_free(struct network_endpoint *endpoint)
     for (guint i = 0; i < endpoint->reserved_fds->len; i++)
         fd_close(g_array_index(endpoint->reserved_fds, int, i));
     g_array_unref(endpoint->reserved_fds);
+    g_array_unref(endpoint->reserved_ports);
     g_array_unref(endpoint->ports);
     g_free(endpoint->sandbox_key);
     g_free(endpoint->interface_host);
@@ -272,6 +274,10 @@ static bool is_published(struct network_manager *manager, const struct published
 static bool reserve_port(struct network_manager *manager, struct network_port *port, guint32 address, GArray *fds,
                          struct published *ret, GError **error)
 {
+    struct in6_addr ignored;
+    *ret = (struct published){ 0 };
+    if (port_is_v6(port, &ignored)) /* the shim carries it over: no element */
+        return port_reserve(port, fds, error);
     if (!to_element(port, address, ret))
         return error_set(error, TARE_ERROR_INVALID, "invalid IP address: %s", port->host_ip);
     if (port->host_port && is_published(manager, ret))
@@ -321,8 +327,11 @@ static bool reserve_ports(struct network_manager *manager, const struct network_
             network_port_clear(&port);
             return false;
         }
+        while (endpoint->reserved_ports->len < fds->len)
+            g_array_append_val(endpoint->reserved_ports, port.container_port);
         g_array_append_val(endpoint->ports, port);
-        g_array_append_val(elements, element);
+        if (element.protocol)
+            g_array_append_val(elements, element);
     }
     return true;
 }

@@ -53,7 +53,9 @@ bool rules_change(struct netlink *netlink, const char *table, bool add, const st
 /* ---- ports.c ---- */
 int protocol_number(const char *name); /* tcp, udp, sctp; -1 */
 const char *protocol_name(int number);
-/* Binds (without listening) a socket on the port so that nobody else on the host can: appends fds; chooses a port where 0. */
+/* Whether it is for an address of IPv6, which no element of the maps can be. */
+bool port_is_v6(const struct network_port *port, struct in6_addr *ret);
+/* Binds a socket (IPv6: and listens) on the port so that nobody else on the host can: appends fds; chooses a port where 0. */
 bool port_reserve(struct network_port *port, GArray *fds, GError **error);
 
 /* ---- addresses.c ---- */

@@ -26,7 +26,7 @@ bool network_open(const struct network_options *options, struct network_manager 
 void network_close(struct network_manager *manager, bool purge);
 
 struct network_port {
-    char *host_ip;     /* "" : all addresses, v4 and v6 */
+    char *host_ip;     /* "": all addresses, v4 and v6; "::" or another of IPv6: that alone */
     guint16 host_port; /* 0: an ephemeral one is chosen */
     guint16 container_port;
     char *protocol;        /* "tcp", "udp", "sctp" */
@@ -49,8 +49,10 @@ struct network_endpoint {
     char *sandbox_key;    /* path of the namespace file */
     char *interface_host; /* host side of the veth */
     char endpoint_id[65], sandbox_id[65];
-    GArray *ports;        /* of struct network_port, as bound (host_port chosen) */
-    GArray *reserved_fds; /* of int: bound sockets that keep others off the ports; the shim holds them */
+    GArray *ports; /* of struct network_port, as bound (host_port chosen) */
+    GArray
+        *reserved_fds; /* of int: bound sockets that keep others off the ports; the shim holds them, and serves those of IPv6 */
+    GArray *reserved_ports; /* of guint16: the container's port of each of reserved_fds */
 };
 /* Errors: 'driver failed programming external connectivity on endpoint NAME (ID): Error starting userland proxy: listen tcp4
  * 0.0.0.0:80: bind: address already in use', … */

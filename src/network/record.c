@@ -34,6 +34,7 @@ struct network_endpoint *network_endpoint_from_json(const json_t *record)
     endpoint->interface_host = g_strdup(json_get_string(record, "interface", ""));
     endpoint->sandbox_key = g_strdup(json_get_string(record, "sandbox_key", ""));
     endpoint->reserved_fds = g_array_new(FALSE, TRUE, sizeof(int));
+    endpoint->reserved_ports = g_array_new(FALSE, TRUE, sizeof(guint16));
     endpoint->ports = g_array_new(FALSE, TRUE, sizeof(struct network_port));
     g_array_set_clear_func(endpoint->ports, network_port_clear);
     json_array_foreach(json_get_array(record, "ports"), i, item)

@@ -55,7 +55,7 @@ static bool run_nft(const char *text, GError **error)
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
         return error_set_errno(error, errno, "pipe");
-    const char *argv[] = { "nft", "-f", "/dev/fd/3", NULL };
+    const char *argv[] = { "nft", "-f", "/proc/self/fd/3", NULL };
     struct spawn_fd fds[] = { { rules, 3 }, { ends[1], 2 }, { ends[1], 1 } };
     struct spawn_options options = { .argv = argv, .fds = fds, .n_fds = G_N_ELEMENTS(fds), .search_path = true };
     pid_t pid = spawn_program(&options, error);

@@ -122,6 +122,27 @@ static bool parse_fds(struct shim_config *config, const json_t *root, GError **e
            take_fd(fds, "fds.mountns", "mountns", &config->mount_namespace_fd, error);
 }
 
+/* {"address", "ports": the container's port of each of fds.ports, 0 where nothing is to be relayed} */
+static bool parse_relay(struct shim_config *config, const json_t *root, GError **error)
+{
+    json_t *relay = NULL;
+    if (!take_object(root, "relay", &relay, error))
+        return false;
+    if (!relay)
+        return true;
+    const json_t *ports = json_object_get(relay, "ports");
+    if (!json_is_array(ports) || json_array_size(ports) != config->n_ports)
+        return bad(error, "relay.ports", "as many ports as sockets are expected");
+    config->relay_ports = g_new0(guint16, config->n_ports + 1);
+    for (size_t i = 0; i < config->n_ports; i++) {
+        const json_t *port = json_array_get(ports, i);
+        if (!json_is_integer(port) || json_integer_value(port) < 0 || json_integer_value(port) > 65535)
+            return bad(error, "relay.ports", "not a port");
+        config->relay_ports[i] = (guint16)json_integer_value(port);
+    }
+    return take_string(relay, "relay.address", "address", true, &config->relay_address, error);
+}
+
 static int compare_keys(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -205,7 +226,7 @@ static bool parse_all(struct shim_config *config, const json_t *root, GError **e
         return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
                          "shim configuration: runtime: executing another OCI runtime is not supported");
     return parse_spec(config, root, error) && parse_overlay(config, root, error) && parse_fds(config, root, error) &&
-           parse_log(config, root, error) &&
+           parse_relay(config, root, error) && parse_log(config, root, error) &&
            restart_policy_parse(json_object_get(root, "restart"), "shim configuration: restart", &config->restart, error);
 }
 
@@ -226,13 +247,14 @@ void shim_config_free(struct shim_config *config)
 {
     if (!config)
         return;
-    char *strings[] = { config->id,    config->name, config->state_dir, config->run_dir,       config->init_path,
-                        config->upper, config->work, config->log_path,  config->log_attributes };
+    char *strings[] = { config->id,    config->name, config->state_dir, config->run_dir,        config->init_path,
+                        config->upper, config->work, config->log_path,  config->log_attributes, config->relay_address };
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         g_free(strings[i]);
     g_strfreev(config->lower_paths);
     g_free(config->lowers);
     g_free(config->ports);
+    g_free(config->relay_ports);
     json_decref(config->spec);
     json_decref(config->health);
     g_free(config);

@@ -72,6 +72,7 @@ bool shim_container_start(struct shim *shim, GError **error)
         return error_set(error, TARE_ERROR_NOT_MODIFIED, "container %s is running", shim->config->id);
     if (shim->state != SHIM_CREATED)
         return error_set(error, TARE_ERROR_CONFLICT, "container %s is not created", shim->config->id);
+    relay_start(shim);
     if (!runtime_start(shim->container, error))
         return false;
     shim->state = SHIM_RUNNING;

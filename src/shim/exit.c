@@ -78,6 +78,13 @@ void exit_final(struct shim *shim)
     shim_consider_end(shim);
 }
 
+/* Whoever hears of the container's end may bind them at once. */
+static void release_ports(struct shim *shim)
+{
+    relay_stop(shim);
+    shim_config_release_ports(shim->config);
+}
+
 void exit_failed(struct shim *shim, const char *message)
 {
     g_free(shim->error);
@@ -90,7 +97,7 @@ void exit_failed(struct shim *shim, const char *message)
     log_file_flush(shim->log);
     stdio_finish(&shim->stdio);
     write_exit_record(shim, false);
-    shim_config_release_ports(shim->config);
+    release_ports(shim);
     stop_finished(shim);
     exit_final(shim);
 }
@@ -107,7 +114,7 @@ static void report(struct shim *shim)
     shim->state = again ? SHIM_RESTARTING : SHIM_EXITED;
     write_exit_record(shim, again);
     if (!again)
-        shim_config_release_ports(shim->config);
+        release_ports(shim);
     server_emit(shim, json_pack("{s:s,s:i,s:I,s:b,s:b}", "event", "exit", "exit_code", shim->exit_code, "finished_at",
                                 (json_int_t)shim->finished_at, "oom_killed", shim->oom_killed, "will_restart", again));
     stop_finished(shim);

@@ -240,6 +240,7 @@ static void clear(struct shim *shim)
     g_clear_pointer(&shim->restart_timer, loop_timer_free);
     g_clear_pointer(&shim->drain_timer, loop_timer_free);
     shim_container_destroy(shim);
+    relay_stop(shim);
     loop_watch_free(shim->signal_watch);
     fd_clear(&shim->signal_fd);
     log_file_close(shim->log);

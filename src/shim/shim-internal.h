@@ -103,6 +103,8 @@ struct shim_config {
     int netns_fd, seccomp_fd, log_fd, mount_namespace_fd; /* -1: none */
     int *ports;
     size_t n_ports;
+    char *relay_address;  /* the container's, or NULL: nothing is relayed */
+    guint16 *relay_ports; /* as many as ports */
     enum shim_log_driver log_driver;
     char *log_path;
     guint64 log_max_size; /* 0: no rotation */
@@ -116,7 +118,6 @@ struct shim_config {
 /* Pure: fds are numbers until the shim uses them. The error names the field. */
 bool shim_config_parse(const char *text, size_t length, struct shim_config **ret, GError **error);
 void shim_config_free(struct shim_config *config);
-/* The reserved ports are free again: whoever hears of the container's end may bind them at once. */
 void shim_config_release_ports(struct shim_config *config);
 typedef struct shim_config shim_config_t;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(shim_config_t, shim_config_free)
@@ -359,6 +360,11 @@ bool spare_is(char **argv);
 /* Waits to be needed. False: it is not any more. */
 bool spare_await(char **argv);
 
+/* ---- relay.c ---- */
+/* From the first start until the ports are released; a second call changes nothing. */
+void relay_start(struct shim *shim);
+void relay_stop(struct shim *shim);
+
 /* ---- main.c ---- */
 struct shim {
     struct shim_config *config;
@@ -388,6 +394,7 @@ struct shim {
     struct restart_state restart_state;
     struct loop_timer *restart_timer;
     struct health *health;     /* NULL: no probe */
+    struct relay *relay;       /* NULL: nothing to relay */
     json_t *updated_resources; /* applied again after a restart */
     bool stopped_by_user, final, quitting;
     bool reap_again; /* children may wait behind one that has its own event */

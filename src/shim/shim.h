@@ -23,6 +23,8 @@
  *   overlay       {"upper": PATH, "work": PATH, "volatile": bool, "no_xino": bool, "lower_paths": [..]?}; absent: spec.root.path is used
  *   fds           {"lowers": [N, …] topmost first, "netns": N, "seccomp": N (compiled filter in a memfd), "ports": [N, …] sockets to
  *                 keep open, "log": N (the log file, open), "mountns": N (the namespace where lower_paths are)}; members optional
+ *   relay         {"address": the container's IPv4 address, "ports": [the container's port of each of fds.ports, …]}: what comes to
+ *                 those of these sockets that are IPv6 is carried over; absent: nothing is
  *   log           {"driver": "json-file"|"none"|"local", "path": PATH, "max_size": bytes or 0, "max_file": n, "labels": {…}}
  *                 ("local" is written as json-file; labels become each entry's "attrs")
  *   open_stdin, stdin_once        bools as in the API's Config

@@ -59,11 +59,10 @@ static int bind_v6(int protocol, int type, struct in6_addr address, guint16 port
 
 static void take(struct network_port *port, int fd, GArray *fds)
 {
-    struct sockaddr_storage bound = { 0 };
+    struct sockaddr_in6 bound = { 0 }; /* the port stands at the same place as IPv4's */
     socklen_t length = sizeof bound;
     if (port->host_port == 0 && getsockname(fd, (struct sockaddr *)&bound, &length) == 0)
-        port->host_port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                                            : ((struct sockaddr_in *)&bound)->sin_port);
+        port->host_port = ntohs(bound.sin6_port);
     g_array_append_val(fds, fd);
 }
 
@@ -86,7 +85,7 @@ bool port_is_v6(const struct network_port *port, struct in6_addr *ret)
 
 bool port_reserve(struct network_port *port, GArray *fds, GError **error)
 {
-    struct in6_addr six;
+    struct in6_addr six = in6addr_any;
     struct in_addr address = { .s_addr = INADDR_ANY };
     int protocol = protocol_number(port->protocol);
     const char *shown = *port->host_ip ? port->host_ip : "0.0.0.0";

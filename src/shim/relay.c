@@ -324,7 +324,7 @@ static void on_datagram(void *user, uint32_t events)
 
 static bool is_ipv6(int fd, int *ret_type)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = { 0 };
     socklen_t length = sizeof bound, type_length = sizeof *ret_type;
     return getsockname(fd, (struct sockaddr *)&bound, &length) == 0 && bound.ss_family == AF_INET6 &&
            getsockopt(fd, SOL_SOCKET, SO_TYPE, ret_type, &type_length) == 0;
@@ -353,7 +353,7 @@ void relay_start(struct shim *shim)
     relay->listeners = g_new0(struct listener, config->n_ports);
     g_queue_init(&relay->links);
     for (size_t i = 0; i < config->n_ports; i++) {
-        int type;
+        int type = 0;
         struct listener *listener = &relay->listeners[relay->n_listeners];
         if (!is_ipv6(config->ports[i], &type) || config->relay_ports[i] == 0)
             continue;

@@ -68,7 +68,7 @@ def test_a_profile_that_nobody_has_loaded(client):
     if not APPARMOR:
         assert (result.returncode, result.stderr) == (0, "")
         return
-    assert result.returncode == 125
+    assert result.returncode == 127, "as the client takes any message about a missing file"
     assert "OCI runtime create failed: runc create failed: unable to start container process: error during container init: " in result.stderr
     assert "apparmor" in result.stderr and "no such file or directory" in result.stderr
 

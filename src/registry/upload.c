@@ -126,13 +126,23 @@ struct attempt {
     bool again; /* it may help to try again */
 };
 
+/* What broke on the way may be tried again; what nobody has credentials for may not. */
+static bool ask(struct attempt *attempt, const struct registry_request *request, struct registry_response *ret, GError **error)
+{
+    g_autoptr(GError) problem = NULL;
+    if (registry_request(attempt->upload->session, request, ret, &problem))
+        return true;
+    attempt->again = !error_is(problem, TARE_ERROR_UNAUTHORIZED);
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+}
+
 static char *begin_upload(struct attempt *attempt, GError **error)
 {
     const struct upload *upload = attempt->upload;
     struct registry_request request = { .method = "POST", .target = "blobs/uploads/" };
     struct registry_response response = { 0 };
-    attempt->again = true;
-    if (!registry_request(upload->session, &request, &response, error))
+    if (!ask(attempt, &request, &response, error))
         return NULL;
     g_autofree char *what = describe("POST", upload);
     char *location = NULL;
@@ -166,8 +176,7 @@ static bool send_request(struct attempt *attempt, struct registry_request *reque
     request->base = attempt->location;
     request->content_type = request->body ? "application/octet-stream" : NULL;
     request->once = request->body != NULL;
-    attempt->again = true;
-    if (!registry_request(attempt->upload->session, request, &response, error))
+    if (!ask(attempt, request, &response, error))
         return false;
     return take_answer(attempt, request->method, &response, error);
 }

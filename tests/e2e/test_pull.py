@@ -129,6 +129,22 @@ def test_pull_as_the_tutorials_show_it(engine, registry, name):
     assert "tag can't be used with --all-tags/-a" in both.stderr
 
 
+def test_references(engine, registry):
+    """Names that are none are refused by both clients in the same words; those with port, tag and digest mean what they say."""
+    digest = engine.api("GET", f"/distribution/{registry.host}/bb:1/json").json["Descriptor"]["digest"]
+    for name in ("UPPER", "a:b:c", "a@sha256:short", "a//b", "a/", ":1", "x:" + "t" * 129, "a" * 64, "f" * 64, "a..b", "host:port/x", f"{registry.host}/Bb:1", f"{registry.host}/bb:1@sha256:zz", "http://x/y", ""):
+        results = [run(engine, "pull", name, check=False) for run in (CLIENTS["tare"], CLIENTS["docker"])]
+        ours, theirs = ((result.returncode, result.stdout, result.stderr) for result in results)
+        assert ours == theirs and ours[0] == 1, name
+    for name in ("tare", "docker"):
+        run = CLIENTS[name]
+        empty(engine)
+        both = run(engine, "pull", f"{registry.host}/bb:1@{digest}").stdout.splitlines()
+        assert both[0] == f"{registry.host}/bb@{digest}: Pulling from bb" or both[0] == f"{digest}: Pulling from bb"
+        assert both[-1] == f"{registry.host}/bb:1@{digest}"
+        assert run(engine, "run", "--rm", "--pull", "always", "-q", f"{registry.host}/bb:1", "echo", "x").stdout == "x\n"
+
+
 def test_a_digest_alone_has_no_tag(engine, registry):
     empty(engine)
     digest = engine.api("GET", f"/distribution/{registry.host}/bb:1/json").json["Descriptor"]["digest"]

@@ -4,13 +4,17 @@ nothing is half-stored."""
 import base64
 import contextlib
 import concurrent.futures
+import fcntl
 import gzip
 import json
 import os
+import pty
 import random
 import re
 import sqlite3
+import struct
 import subprocess
+import termios
 import threading
 import time
 
@@ -18,7 +22,7 @@ import pytest
 
 import bad_registry
 from bad_registry import OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Registry, cut, digest_of, make_tar
-from conftest import make_engine, finish
+from conftest import finish, make_engine, program_directory
 
 ROUNDS = int(os.environ.get("TARE_TEST_ROUNDS", "4"))
 BIG = random.Random(1).randbytes(6 << 20)
@@ -268,6 +272,84 @@ def test_a_server_that_ends_every_answer(engine, registry):
     blob_fault(registry, lambda handler, request, data: registry.send_blob(handler, request, data, stop_at=0) or True)
     fails(engine, registry, "app:1", f"{registry.host}/app: layer {big_digest(registry)}: ")
     assert len(registry.asked(big_digest(registry))) == 6  # --max-download-attempts, for each client
+
+
+FOR_GOOD = {
+    "500": (lambda registry, handler: registry.send(handler, 500, b"<html>", "text/html", {"Retry-After": "0"}), "received unexpected HTTP status: 500 Internal Server Error"),
+    "429": (lambda registry, handler: registry.send(handler, 429, b"", "text/plain", {"Retry-After": "0"}), "toomanyrequests: "),
+    "429 and when": (lambda registry, handler: registry.error(handler, 429, "TOOMANYREQUESTS", "You have reached your pull rate limit", {"Retry-After": "3600"}), "toomanyrequests: You have reached your pull rate limit"),
+    "403": (lambda registry, handler: registry.error(handler, 403, "DENIED", "requested access to the resource is denied"), "denied: requested access to the resource is denied"),
+    "a token server's garbage": (lambda registry, handler: registry.send(handler, *((200, b"<html>") if handler.path.startswith("/token") else (401, b"")), "text/html",
+                                                                         {"WWW-Authenticate": f'Bearer realm="http://{registry.host}/token",service="s"'}), "invalid answer of the token server"),
+}
+
+
+@pytest.mark.parametrize("what", FOR_GOOD)
+@pytest.mark.parametrize("part", ["manifests", "blobs"])
+def test_faults_that_stay(engine, registry, what, part):
+    big_image(registry)
+    answer, message = FOR_GOOD[what]
+    registry.faults.append(lambda handler, request: (part in request.path or "/token" in request.path) and (answer(registry, handler), True)[1])
+    fails(engine, registry, "app:1", message)
+
+
+def test_as_many_at_a_time_as_said(new_engine, registry):
+    """--max-concurrent-downloads is for layers that need bandwidth; small ones wait for round trips, and three times as many go at once."""
+    engine = new_engine("--max-concurrent-downloads", "2").start()
+    registry.image("app", [make_tar({"big": BIG, "n": b"%d" % number}) for number in range(5)], compress=lambda tar: gzip.compress(tar, 0))
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def counted(handler, request):
+        data = registry.blobs.get(request.path.rsplit("/", 1)[1], b"")
+        if len(data) < 1 << 20:
+            return False
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.05)
+        with lock:  # before the end of the answer, after which the next one may come
+            now[0] -= 1
+        registry.send_blob(handler, request, data)
+        return True
+
+    registry.faults.append(counted)
+    assert "Waiting" in pull(engine, f"{registry.host}/app:1", check=True, program="tare").stdout
+    assert most[0] == 2
+    drop(engine, registry)
+
+
+@pytest.mark.parametrize("program", ["tare", "docker"])
+def test_bars_on_a_terminal(engine, registry, program):
+    """Each layer has its line, and on it a bar with sizes while it comes and while it is unpacked."""
+    big_image(registry)
+    blob_fault(registry, lambda handler, request, data: registry.send_blob(handler, request, data, pace=lambda sent: time.sleep(0.01)) or True)
+    shown = on_a_terminal(engine, program, "pull", f"{registry.host}/app:1")
+    big, other = big_digest(registry)[7:19], next(digest for digest in registry.blobs if digest != big_digest(registry) and not registry.blobs[digest].startswith(b"{"))[7:19]
+    size = r"[0-9.]+[kM]?B/6\.\d+MB"
+    assert re.search(rf"\x1b\[2K\r{big}: Downloading \[=*> +\] +{size}\r", shown), shown
+    assert re.search(rf"{big}: (Extracting \[=*>? *\] +{size}|Download complete )", shown)
+    assert f"\x1b[2K\r{other}: Pull complete " in shown and f"\x1b[2K\r{big}: Pull complete " in shown
+    assert re.search(r"\x1b\[\dA.*\x1b\[\dB", shown)  # up to a layer's line, and down again
+    assert f"Status: Downloaded newer image for {registry.host}/app:1" in shown
+    drop(engine, registry)
+
+
+def on_a_terminal(engine, program, *words):
+    """What a client shows on a terminal of 160 columns."""
+    path = os.path.join(program_directory(), "tare") if program == "tare" else program
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    client = subprocess.Popen([path, *words], stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "DOCKER_HOST": engine.host, "HOME": engine.directory})
+    os.close(slave)
+    seen = b""
+    try:
+        while piece := os.read(master, 65536):
+            seen += piece
+    except OSError:
+        pass  # the other end is closed
+    os.close(master)
+    assert client.wait(30) == 0, seen
+    return seen.decode()
 
 
 def test_slow_drip(engine, registry):

@@ -117,6 +117,10 @@ def test_clear_words(engine, image, bad):
         failed = push(engine, image, bad, check=False)
         assert failed.returncode == 1 and text in failed.stderr, (wanted, status, failed.stderr)
         assert bad.manifests == {}
+    # Nothing to answer a challenge with: that is no better after a while.
+    bad.faults[:] = [lambda handler, request: request.method == "POST" and (handler.reply(401, WWW_Authenticate='Basic realm="r"'), True)[1]]
+    failed = push(engine, image, bad, check=False)
+    assert failed.returncode == 1 and f"{bad.host}/v2/app/blobs/uploads/" in failed.stderr and "no basic auth credentials" in failed.stderr and "Retrying" not in failed.stdout
     # A registry that stores something else than it was given.
     bad.faults[:] = [once(lambda request: request.method == "PUT" and "/manifests/" in request.path, lambda handler: (bad.body(handler), handler.reply(201, Docker_Content_Digest="sha256:" + "0" * 64)))]
     failed = push(engine, image, bad, check=False)

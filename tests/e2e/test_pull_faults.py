@@ -321,7 +321,7 @@ def test_as_many_at_a_time_as_said(new_engine, registry):
 @pytest.mark.parametrize("program", ["tare", "docker"])
 def test_bars_on_a_terminal(engine, registry, program):
     """Each layer has its line, and on it a bar with sizes while it comes and while it is unpacked."""
-    big_image(registry)
+    registry.image("app", [make_tar({"for": program.encode()}), make_tar({"big": BIG, "for": program.encode()})], compress=lambda tar: gzip.compress(tar, 1))
     blob_fault(registry, lambda handler, request, data: registry.send_blob(handler, request, data, pace=lambda sent: time.sleep(0.01)) or True)
     shown = on_a_terminal(engine, program, "pull", f"{registry.host}/app:1")
     big, other = big_digest(registry)[7:19], next(digest for digest in registry.blobs if digest != big_digest(registry) and not registry.blobs[digest].startswith(b"{"))[7:19]

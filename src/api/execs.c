@@ -14,6 +14,8 @@ static bool create_exec(struct api_request *request, GError **error)
     json_t *answer = NULL;
     if (!api_read_json(request, &body, error))
         return false;
+    if (request->version < 42)
+        json_object_del(body, "ConsoleSize");
     if (!json_array_size(json_get_folded(body, "Cmd")))
         return error_set(error, TARE_ERROR_INVALID, "No exec command specified");
     return container_exec_create(manager(request), request->name, body, &answer, error) && api_respond_json(request, 201, answer);

@@ -89,6 +89,17 @@ static json_t *copy_strings(const json_t *body, const char *key)
     return copy;
 }
 
+/* [rows, columns] of a terminal: both in a range that the kernel's structure has. */
+static bool is_console_size(const json_t *size)
+{
+    bool ok = json_array_size(size) == 2;
+    for (size_t i = 0; ok && i < 2; i++) {
+        const json_t *number = json_array_get(size, i);
+        ok = json_is_integer(number) && json_integer_value(number) > 0 && json_integer_value(number) <= G_MAXUINT16;
+    }
+    return ok;
+}
+
 static json_t *canonical(const json_t *body)
 {
     static const char *const flags[] = { "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "Privileged", "Detach" };
@@ -100,6 +111,9 @@ static json_t *canonical(const json_t *body)
         const char *text = json_string_value(json_get_folded(body, texts[i]));
         json_object_set_new(config, texts[i], json_string(text ? text : ""));
     }
+    const json_t *size = json_get_folded(body, "ConsoleSize");
+    if (is_console_size(size))
+        json_object_set(config, "ConsoleSize", (json_t *)size);
     json_object_set_new(config, "Cmd", copy_strings(body, "Cmd"));
     json_object_set_new(config, "Env", copy_strings(body, "Env"));
     return config;
@@ -312,8 +326,10 @@ static json_t *exec_request(struct container *container, const json_t *config, c
     if (apparmor_profile(host_config))
         json_object_set_new(process, "apparmorProfile", json_string(apparmor_profile(host_config)));
     bool terminal = json_get_bool(config, "Tty", false);
-    const json_t *size = json_get_folded(body, "ConsoleSize");
-    if (terminal && json_array_size(size) == 2 && json_integer_value(json_array_get(size, 0)) > 0)
+    const json_t *size = json_get_folded(body, "ConsoleSize"); /* the start's, else the one of its making */
+    if (!is_console_size(size))
+        size = json_object_get(config, "ConsoleSize");
+    if (terminal && size)
         json_object_set_new(process, "consoleSize",
                             json_pack("{s:O, s:O}", "height", json_array_get(size, 0), "width", json_array_get(size, 1)));
     json_t *request = json_pack(

@@ -34,17 +34,15 @@ char *container_log_path(const struct container *container)
 
 /* ---- upper and work ---- */
 
-/* The upper directory is what a container sees as "/": it gets the owner, mode and times of the image's, as far as its top layer
- * carries them; else it is new, as the container is. */
+/* The upper directory is what a container sees as "/": root's and open to all, whatever the image says, as in dockerd, or no user
+ * but root could do anything in the many images whose root somebody made by mktemp. Its date is the image's, as far as its top
+ * layer carries one; else it is new, as the container is. */
 static bool dress_upper(int upper, const int *lowers, size_t n_lowers, GError **error)
 {
-    struct stat st;
-    if (n_lowers == 0 || fstat(lowers[0], &st) < 0)
-        st = (struct stat){ .st_mode = S_IFDIR | 0755 };
-    bool is_dated = st.st_mtim.tv_sec != 0;
+    struct stat st = { 0 };
+    bool is_dated = n_lowers > 0 && fstat(lowers[0], &st) == 0 && st.st_mtim.tv_sec != 0;
     const struct timespec times[2] = { st.st_mtim, st.st_mtim };
-    if (fchown(upper, st.st_uid, st.st_gid) < 0 || fchmod(upper, st.st_mode & 07777) < 0 ||
-        (is_dated && futimens(upper, times) < 0))
+    if (fchmod(upper, 0755) < 0 || (is_dated && futimens(upper, times) < 0))
         return error_set_errno(error, errno, "set attributes of the container's root");
     return true;
 }

@@ -42,7 +42,7 @@ EFFECTS = {
     "Config": {
         "Hostname": ("given", {}, "hostname", "given\n"),
         "Domainname": ("example.org", {}, "cat /proc/sys/kernel/domainname", "example.org\n"),
-        "User": ("user:extra", {}, "exec 2>&1; id -u; id -g", lambda out: "1000\n2000\n" in out or "permission denied" in out.lower()),
+        "User": ("user:extra", {}, "id -u; id -g", "1000\n2000\n"),
         "ExposedPorts": ({"7/tcp": {}}, {"HostConfig": {"PublishAllPorts": True}}, "true", ""),
         "Tty": (True, {}, "test -t 1 && echo terminal", "terminal\n"),
         "OpenStdin": (True, {}, "readlink /proc/self/fd/0", lambda out: out.startswith("pipe:")),
@@ -182,9 +182,6 @@ def test_a_field_has_its_effect(engine, where, field):
     shown = engine.api("GET", f"/v1.41/containers/{name}/json").json
     ports = shown["NetworkSettings"]["Ports"]
     try:
-        if field == "User" and started.status == 400:
-            assert "1000" not in started.message
-            return
         assert started.status == 204, started.body
         engine.api("POST", f"/containers/{name}/wait")
         out = engine.tare("logs", name).stdout
@@ -262,8 +259,6 @@ def test_exec_fields_have_their_effect(engine):
         name = created.json["Id"]
         answer = engine.api("POST", f"/exec/{name}/start", {"Detach": False, "Tty": field == "Tty"})
         out = answer.body if field == "Tty" else b"".join(piece for _, piece in frames(answer.body))
-        if field == "User" and b"denied" in answer.body:
-            continue
         assert out.decode() == wanted, (field, answer.body)
 
 

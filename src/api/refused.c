@@ -1,10 +1,33 @@
 /* What this engine does not do (yet): each with a reason, so that a client shows more than "page not found". */
 #include "api/api-internal.h"
 
-static bool refuse_session(struct api_request *request, GError **error)
+#include "base/fd.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+static bool refuse_grpc(struct api_request *request, GError **error)
 {
     return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
                      "BuildKit is not supported yet by this engine: set DOCKER_BUILDKIT=0 to build");
+}
+
+/* A client that finds no session says that it could not "dial gRPC" and nothing of the reason; one whose session stands still
+ * goes on, and shows the text with which its build is refused. */
+static bool hold_session(struct api_request *request, GError **error)
+{
+    enum { PATIENCE_MS = 60000 };
+    g_autofd int connection = -1;
+    char buffer[4096];
+    if (!http_exchange_request(request->http)->upgrade)
+        return refuse_grpc(request, error);
+    if (!http_exchange_take_socket(request->http, &connection, error) ||
+        !http_exchange_upgrade(request->http, "application/vnd.docker.raw-stream", error))
+        return false;
+    while (cancel_poll(http_exchange_cancel(request->http), connection, POLLIN, PATIENCE_MS, NULL) > 0 &&
+           read(connection, buffer, sizeof buffer) > 0)
+        ;
+    return true;
 }
 
 static bool refuse_swarm(struct api_request *request, GError **error)
@@ -41,8 +64,8 @@ static bool refuse_websockets(struct api_request *request, GError **error)
 }
 
 const struct api_route refused_routes[] = {
-    { "POST", "/session", 0, 0, refuse_session },
-    { "POST", "/grpc", 0, 0, refuse_session },
+    { "POST", "/session", 0, 0, hold_session },
+    { "POST", "/grpc", 0, 0, refuse_grpc },
     { "GET", "/swarm", 0, 0, refuse_swarm },
     { "POST", "/swarm/{name*}", 0, 0, refuse_swarm },
     { "GET", "/swarm/{name*}", 0, 0, refuse_swarm },

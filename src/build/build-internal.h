@@ -305,6 +305,7 @@ void build_stream_error(struct build_stream *stream, int code, const char *messa
 #define BUILD_PROGRESS_ID "tare.build"
 void build_progress_begin(struct build_stream *stream, const char *name);
 void build_progress_log(struct build_stream *stream, const char *data, gsize length, bool is_stderr);
+void build_progress_warn(struct build_stream *stream, const char *text, const char *url);
 /* problem: NULL for success. */
 void build_progress_end(struct build_stream *stream, bool cached, const char *problem);
 struct build;

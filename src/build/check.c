@@ -108,6 +108,22 @@ static bool check_enforced(const struct build *build, const struct dockerfile *d
     return good;
 }
 
+/* What the rules say of it, for our own command's progress. */
+static void tell_warnings(struct build *build, const struct dockerfile *dockerfile)
+{
+    struct lint_result result;
+
+    if (!build->stream.progress || !lint(build->builder, &build->context, build->request, dockerfile, &result, NULL))
+        return;
+    for (guint i = 0; i < result.warnings->len; i++) {
+        const struct lint_warning *warning = result.warnings->pdata[i];
+        g_autofree char *text = g_strdup_printf("%s: %s (line %u)", warning->rule, warning->message, warning->line);
+
+        build_progress_warn(&build->stream, text, warning->url);
+    }
+    g_ptr_array_unref(result.warnings);
+}
+
 bool build_read_plan(struct build *build, GError **error)
 {
     struct dockerfile *dockerfile;
@@ -118,6 +134,8 @@ bool build_read_plan(struct build *build, GError **error)
     good = build_plan_new(dockerfile, &build->plan, error);
     if (!good && build->request->excerpts)
         locate(dockerfile, &build->context, error);
+    if (good)
+        tell_warnings(build, dockerfile);
     good = good && check_enforced(build, dockerfile, error);
     dockerfile_free(dockerfile);
     return good;

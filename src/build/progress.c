@@ -37,6 +37,17 @@ void build_progress_begin(struct build_stream *stream, const char *name)
     send(stream, "vertexes", vertex_object(stream));
 }
 
+/* As BuildKit's status has it: the text is bytes. */
+void build_progress_warn(struct build_stream *stream, const char *text, const char *url)
+{
+    g_autofree char *encoded = g_base64_encode((const guchar *)text, strlen(text));
+
+    if (stream->progress)
+        send(stream, "warnings",
+             json_pack("{s:s, s:i, s:s, s:s}", "vertex", stream->vertex ? stream->vertex : "", "level", 1, "short", encoded,
+                       "url", url));
+}
+
 void build_progress_log(struct build_stream *stream, const char *data, gsize length, bool is_stderr)
 {
     g_autofree char *encoded = NULL;

@@ -175,5 +175,12 @@ void build_shell_run(struct cli *cli, const char *container);
 
 /* Sends what --secret and --ssh name; *ret_id is for the build's header X-Tare-Secrets, NULL where nothing was named. */
 bool build_lend_secrets(struct cli *cli, const struct options *options, char **ret_id, GError **error);
+/* Ends the agents that were made for key files. */
+void build_return_secrets(void);
+/* ---- build_keys.c ---- */
+struct build_keys;
+/* An agent of its own with the keys of a list of files ("a,b"); ends with the object. */
+struct build_keys *build_keys_new(const char *list, const char **ret_socket, GError **error);
+void build_keys_free(struct build_keys *keys);
 /* Prints what the engine's check answered; the exit code. */
 int build_show_check(const json_t *result);

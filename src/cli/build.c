@@ -27,6 +27,7 @@ struct build {
 
 static void build_clear(struct build *build)
 {
+    build_return_secrets();
     build_send_free(build->send);
     build_source_clear(&build->source);
     g_string_free(build->said, TRUE);
@@ -119,7 +120,7 @@ static void take_aux(const json_t *aux, void *user)
     struct build *build = user;
     const char *id = json_get_string(aux, "ID", NULL),
                *failed = json_get_string(json_get_object(aux, "Failed"), "Container", NULL);
-    if (build->progress && (json_object_get(aux, "vertexes") || json_object_get(aux, "logs")))
+    if (build->progress && (json_object_get(aux, "vertexes") || json_object_get(aux, "logs") || json_object_get(aux, "warnings")))
         build_progress_take(build->progress, aux);
     if (failed && !build->failed)
         build->failed = g_strdup(failed);

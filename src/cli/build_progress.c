@@ -30,6 +30,7 @@ struct build_progress {
     guint n_drawn;     /* lines that are to be drawn over */
     gint64 began, drawn_at;
     struct vertex *last; /* who said something last, plain */
+    GPtrArray *warnings; /* of char * */
     bool over;
     GMutex lock;
     GThread *ticker;
@@ -218,6 +219,14 @@ static void take_line(struct build_progress *progress, struct vertex *vertex, co
         g_free(g_queue_pop_head(&vertex->lines));
 }
 
+static void take_warning(struct build_progress *progress, const json_t *object)
+{
+    gsize length = 0;
+    g_autofree guchar *data = g_base64_decode(json_get_string(object, "short", ""), &length);
+
+    g_ptr_array_add(progress->warnings, g_strndup((const char *)data, length));
+}
+
 static void take_log(struct build_progress *progress, const json_t *object)
 {
     struct vertex *vertex = g_hash_table_lookup(progress->known, json_get_string(object, "vertex", ""));
@@ -249,6 +258,7 @@ void build_progress_take(struct build_progress *progress, const json_t *status)
     g_mutex_lock(&progress->lock);
     json_array_foreach(json_get_array(status, "vertexes"), i, item) take_vertex(progress, item);
     json_array_foreach(json_get_array(status, "logs"), i, item) take_log(progress, item);
+    json_array_foreach(json_get_array(status, "warnings"), i, item) take_warning(progress, item);
     g_mutex_unlock(&progress->lock);
 }
 
@@ -260,6 +270,7 @@ struct build_progress *build_progress_new(enum build_face face)
     progress->fd = STDERR_FILENO;
     progress->began = now_ns();
     progress->order = g_ptr_array_new_with_free_func(vertex_free);
+    progress->warnings = g_ptr_array_new_with_free_func(g_free);
     progress->known = g_hash_table_new(g_str_hash, g_str_equal);
     g_mutex_init(&progress->lock);
     if (face == BUILD_FACE_TTY)
@@ -283,6 +294,18 @@ static void show_failure(const struct build_progress *progress)
     }
 }
 
+/* As buildx words it. */
+static void show_warnings(const struct build_progress *progress)
+{
+    guint n = progress->warnings->len;
+
+    if (n == 0)
+        return;
+    say(progress, "\n %u warning%s found (use docker --debug to expand):\n", n, n == 1 ? "" : "s");
+    for (guint i = 0; i < n; i++)
+        say(progress, " - %s\n", (char *)progress->warnings->pdata[i]);
+}
+
 void build_progress_finish(struct build_progress *progress)
 {
     g_mutex_lock(&progress->lock);
@@ -300,6 +323,9 @@ void build_progress_finish(struct build_progress *progress)
     }
     if (progress->face == BUILD_FACE_PLAIN || progress->face == BUILD_FACE_TTY)
         show_failure(progress);
+    if (progress->face == BUILD_FACE_PLAIN || progress->face == BUILD_FACE_TTY)
+        show_warnings(progress);
+    g_ptr_array_unref(progress->warnings);
     g_hash_table_unref(progress->known);
     g_ptr_array_unref(progress->order);
     g_mutex_clear(&progress->lock);

@@ -114,16 +114,37 @@ static bool add_secret(json_t *secrets, const char *text, GError **error)
 
 /* ---- agents ---- */
 
+static GPtrArray *own_agents; /* of struct build_keys * */
+
+void build_return_secrets(void)
+{
+    g_clear_pointer(&own_agents, g_ptr_array_unref);
+}
+
+/* The socket of an agent that has the keys of these files; borrowed. */
+static const char *serve_keys(const char *list, GError **error)
+{
+    const char *socket_path;
+    struct build_keys *keys = build_keys_new(list, &socket_path, error);
+    if (!keys)
+        return NULL;
+    if (!own_agents)
+        own_agents = g_ptr_array_new_with_free_func((GDestroyNotify)build_keys_free);
+    g_ptr_array_add(own_agents, keys);
+    return socket_path;
+}
+
 static bool add_agent(struct cli *cli, GPtrArray *agents, const char *text, GError **error)
 {
     const char *equals = strchr(text, '='), *path = equals ? equals + 1 : g_getenv("SSH_AUTH_SOCK");
     struct stat st;
     if (!path || !*path)
         return error_set(error, TARE_ERROR_INVALID, "invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set");
-    if (stat(path, &st) < 0)
-        return error_set(error, TARE_ERROR_INVALID, "failed to stat %s: %s", path, error_errno_text(errno));
-    if (!S_ISSOCK(st.st_mode))
-        return error_set(error, TARE_ERROR_INVALID, "--ssh %s: %s is no agent's socket; add the key to an agent", text, path);
+    g_autofree char *first = g_strndup(path, strcspn(path, ","));
+    if (stat(first, &st) < 0)
+        return error_set(error, TARE_ERROR_INVALID, "failed to stat %s: %s", first, error_errno_text(errno));
+    if (!S_ISSOCK(st.st_mode) && !(path = serve_keys(path, error)))
+        return false;
     struct agent *agent = g_new0(struct agent, 1);
     agent->cli = cli;
     agent->id = g_strndup(text, strcspn(text, "="));

@@ -452,10 +452,12 @@ def test_git_contexts(engine, repositories, face):
         assert listing(engine) == names, fragment
 
 
-def test_git_contexts_that_are_refused(engine, repositories):
+@pytest.mark.parametrize("incident", ["cve_2026_33748_subdir", "buildkit_f83dedd8d_options", "what is not there"])
+def test_git_contexts_that_are_refused(engine, repositories, incident):
+    """BuildKit: a subdirectory led outside of the checkout; what stood for a branch was taken for an option of git's."""
     _, url, _ = repositories
     main = url + "/main/.git"
-    for bad in ("#--upload-pack=touch", "#:../..", "#nosuch", "#:outside", "#:nosuch"):
+    for bad in {"cve": ("#:../..", "#:outside", "#:sub/../../.."), "bui": ("#--upload-pack=touch", "#-c:x"), "wha": ("#nosuch", "#:nosuch")}[incident[:3]]:
         assert build(engine, main + bad, check=False).returncode == 1
         answer = engine.api("POST", "/v1.41/build?remote=" + (main + bad).replace("#", "%23"))
         assert answer.status in (400, 404, 500), (bad, answer.body)

@@ -244,3 +244,32 @@ def test_push_of_what_was_built(engine, registry, platforms, emulator, tmp_path,
 
 def test_push_without_a_name(engine, platforms):
     assert "tag is needed when pushing to registry" in build(engine, platforms, "--push", check=False).stderr
+
+
+# ---- caches in registries and directories ----
+
+
+@pytest.mark.parametrize("way", ["registry", "inline", "local"])
+def test_caches_that_travel_without_an_image(engine, registry, tmp_path, way):
+    """Another engine, which has the base alone, takes the steps over."""
+    name = f"{registry.host}/cache:{way}"
+    context = write(tmp_path / "context", Dockerfile="FROM bb:1\nARG a=1\nRUN cat /proc/sys/kernel/random/uuid > /random\nCOPY f /f\nENV x=y\nRUN cat /f >> /random\n", f=way)
+    to, source = {"registry": ([f"type=registry,ref={name},mode=max"], f"type=registry,ref={name}"), "inline": (["type=inline"], name),
+                  "local": ([f"type=local,dest={tmp_path}/cache"], f"type=local,src={tmp_path}/cache")}[way]
+    build(engine, context, "-t", name if way == "inline" else "travel:1", "--cache-to", *to, *(["--push"] if way == "inline" else []))
+    names = engine.tare("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
+    assert (name in names) == (way == "inline"), "a cache's name stays no image's"
+    random = engine.tare("run", "--rm", "--network", "none", name if way == "inline" else "travel:1", "cat", "/random").stdout
+    engine.tare("save", "-o", str(tmp_path / "base.tar"), "bb:1")
+    other = make_engine().start()
+    try:
+        other.tare("load", "-i", str(tmp_path / "base.tar"))
+        out = build(other, context, "-t", "mine:1", "--cache-from", source).stdout
+        assert out.count("Using cache") == 5 and "Running in" not in out, out
+        assert other.tare("run", "--rm", "--network", "none", "mine:1", "cat", "/random").stdout == random
+        write(context, f="changed")
+        assert build(other, context, "--cache-from", source).stdout.count("Using cache") == 2
+    finally:
+        finish(other)
+    for bad, text in (("type=nosuch", "unknown cache exporter"), ("type=local", "unknown cache exporter")):
+        assert text in build(engine, context, "--cache-to", bad, check=False).stderr

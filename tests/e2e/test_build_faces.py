@@ -186,3 +186,37 @@ def test_caches_that_travel(engine, context, tmp_path, way):
         assert out.count("Using cache") == 1
     finally:
         finish(other)
+
+
+# ---- the rules in an ordinary build ----
+
+
+def test_warnings_of_the_rules(engine, tmp_path):
+    """The progress ends with what docker's ends with; the classic output says nothing of it."""
+    context = tmp_path / "context"
+    write(context, {"Dockerfile": "FROM bb:1 as one\nCMD echo x\nCMD echo $nothing\n"})
+    plain = build(engine, "--progress", "plain", context).stderr
+    assert plain.endswith("""
+ 4 warnings found (use docker --debug to expand):
+ - FromAsCasing: 'as' and 'FROM' keywords' casing do not match (line 1)
+ - JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals (line 2)
+ - MultipleInstructionsDisallowed: Multiple CMD instructions should not be used in the same stage because only the last one will be used (line 2)
+ - JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals (line 3)
+"""), plain
+    write(context, {"Dockerfile": "FROM bb:1 as one\n"})
+    assert "\n 1 warning found (use docker --debug to expand):\n - FromAsCasing: " in build(engine, "--progress", "plain", context).stderr
+    raw = [json.loads(line) for line in build(engine, "--progress", "rawjson", context).stderr.splitlines()]
+    assert sum(len(status.get("warnings", [])) for status in raw) == 1
+    for said in (build(engine, context), build(engine, "-q", context), build(engine, "--progress", "quiet", context), engine.docker("build", "--network", "none", str(context))):
+        assert "FromAsCasing" not in said.stdout + said.stderr
+
+
+# ---- clients that insist on BuildKit ----
+
+
+def test_buildkit_is_refused_with_a_reason(engine, tmp_path):
+    """docker 20.10 opens a session first; a newer one wants its plug-in, and never asks us."""
+    write(tmp_path / "context", {"Dockerfile": "FROM bb:1\n"})
+    refused = engine.client("/usr/bin/docker", "build", str(tmp_path / "context"), check=False, env={"DOCKER_BUILDKIT": "1"})
+    assert refused.returncode == 1
+    assert "BuildKit is not supported yet by this engine: set DOCKER_BUILDKIT=0 to build" in refused.stderr, refused.stderr

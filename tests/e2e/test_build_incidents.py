@@ -150,7 +150,41 @@ RUN [ -z "$SSH_AUTH_SOCK" ] && [ ! -e /run/buildkit ] && [ ! -e /agent ]
     assert not any(item.startswith("SSH_AUTH_SOCK") for item in env)
     agent.listener.close()
     result = build(engine, text, work, "--ssh", "default", env={"SSH_AUTH_SOCK": str(work / "ask.c")}, check=False)
-    assert "no agent's socket" in result.stderr
+    assert "failed to read the ssh key" in result.stderr
+
+
+def test_ssh_key_files(engine, tmp_path):
+    """--ssh default=KEY: an agent of the build's own has them, and none is left."""
+    work = tmp_path / "context"
+    work.mkdir()
+    for name, passphrase in (("one", ""), ("two", ""), ("locked", "secret")):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", tmp_path / name, "-C", name], check=True)
+    (work / "count.c").write_text(r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(void)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    unsigned char buffer[4096] = { 0 };
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    strncpy(a.sun_path, getenv("SSH_AUTH_SOCK"), sizeof a.sun_path - 1);
+    if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0 || write(fd, "\0\0\0\1\13", 5) != 5 || read(fd, buffer, sizeof buffer) < 9)
+        return 1;
+    return !printf("%d keys\n", buffer[8]);
+}
+""")
+    subprocess.run(["cc", "-static", "-o", str(work / "count"), str(work / "count.c")], check=True, capture_output=True)
+    text = "FROM bb:1\nCOPY count /bin/\nRUN --mount=type=ssh count > /out\n"
+    build(engine, text, work, "--ssh", f"default={tmp_path}/one,{tmp_path}/two", env={"TMPDIR": str(tmp_path)})
+    assert cat(engine, "/out") == "2 keys\n"
+    refused = build(engine, text, work, "--no-cache", "--ssh", f"default={tmp_path}/locked", env={"TMPDIR": str(tmp_path)}, check=False)
+    assert refused.returncode == 1 and "failed to read the ssh key" in refused.stderr
+    assert "failed to stat /nowhere: " in build(engine, text, work, "--ssh", "default=/nowhere", check=False).stderr
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("tare-keys")]
 
 
 # ---- build --check ----
@@ -320,6 +354,14 @@ def test_ghsa_7236_3392_c5c6_no_frontend_of_others(engine):
     """BuildKit: an image named by # syntax= ran as frontend and switched seccomp off. Ours is never fetched, and steps are confined."""
     build(engine, "# syntax=evil.example/frontend:1\nFROM bb:1\nRUN grep Seccomp: /proc/self/status > /out\n")
     assert cat(engine, "/out").split() == ["Seccomp:", "2"]
+
+
+def test_cve_2026_33747_no_frontend_by_argument_or_session(engine):
+    """BuildKit: a frontend of a stranger's could write outside of the daemon's state. None is taken, however it is named."""
+    build(engine, "FROM bb:1\nRUN echo ours > /out\n", None, "--build-arg", "BUILDKIT_SYNTAX=evil.example/frontend:1")
+    assert cat(engine, "/out") == "ours\n"
+    assert engine.api("POST", "/grpc").status == 501 and engine.api("POST", "/session").status == 501
+    assert engine.api("POST", "/v1.41/build?version=2", b"").status == 501
 
 
 def test_buildkit_4a31f5603_indices_are_checked(engine):

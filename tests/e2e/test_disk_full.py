@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -166,6 +167,31 @@ def test_copy_step_that_does_not_fit(disk, tmp_path, name):
     assert result.stdout.endswith("Step 2/2 : COPY big /\n")
     assert result.stderr.endswith(f"\nwrite: {NO_SPACE}\n") or result.stderr == f"write: {NO_SPACE}\n"
     disk.settle(free, files)
+
+
+def test_builds_that_find_it_full_at_random_instants(disk, tmp_path):
+    """A build of two stages with less and less room: it fails with the disk's reason or is whole, and what it left is valid cache."""
+    chance = random.Random(5)
+    (tmp_path / "Dockerfile").write_text("FROM bb AS one\nRUN dd if=/dev/urandom of=/one bs=64k count=24 2> /dev/null; md5sum /one > /sum\nCOPY f /f\nFROM bb AS two\nRUN seq 1 100000 > /seq\n"
+                                         "FROM bb\nCOPY --from=one /one /sum /\nCOPY --from=two /seq /\nCOPY . /all/\nCMD md5sum -c /sum && wc -l < /seq\n", encoding="utf-8")
+    free, files = disk.free, disk.files_at_rest()
+    failed = 0
+    for _ in range(int(os.environ.get("TARE_TEST_ROUNDS", "6"))):
+        (tmp_path / "f").write_bytes(chance.randbytes(300000))
+        room = chance.randrange(8 << 20)
+        with open(os.path.join(disk.root, "filler"), "wb") as filler:
+            os.posix_fallocate(filler.fileno(), 0, max(disk.free - room, 1))
+        done = disk.client("tare", "build", "--network", "none", "-t", "full", str(tmp_path))
+        failed += done.returncode != 0
+        assert done.returncode == 0 or "no space left on device" in (done.stderr + done.stdout).lower() or "disk is full" in done.stderr, done.stderr
+        os.unlink(os.path.join(disk.root, "filler"))
+        again = disk.client("tare", "build", "--network", "none", "-t", "full", str(tmp_path))
+        assert again.returncode == 0, again.stderr
+        assert disk.client("tare", "run", "--rm", "--network", "none", "full").stdout == "/one: OK\n100000\n"
+        for verb in ("container", "prune", "-f"), ("rmi", "-f", "full"), ("builder", "prune", "-a", "-f"), ("image", "prune", "-f"):
+            disk.client("tare", *verb)
+        disk.settle(free, files)
+    assert failed, "none of them found it full"
 
 
 @pytest.mark.parametrize("name", CLIENTS)

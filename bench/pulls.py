@@ -18,13 +18,18 @@ import urllib.request
 
 PORT = 5987
 HOST = f"127.0.0.1:{PORT}"
+SLOW_HOST = f"127.0.0.1:{PORT + 1}"  # the same registry behind nginx, which gives each connection 20 MB/s: a network, not a processor
+SLOW_CONFIG = """user root; daemon off; pid DIR/nginx.pid; error_log DIR/nginx.log; events {}
+http { access_log off; proxy_temp_path DIR/nginx-proxy; client_body_temp_path DIR/nginx-body; fastcgi_temp_path DIR/nginx-f; uwsgi_temp_path DIR/nginx-u; scgi_temp_path DIR/nginx-s;
+server { listen SLOW_HOST; limit_rate 20m; location / { proxy_pass http://HOST; proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_buffering off; } } }
+"""
 APT_LAYERS = (("build-essential",), ("git", "python3-dev"), ("vim", "openssh-server", "nginx-light"))
 GZIP_LEVEL = 6  # docker's
 
 
 class Registry:
     def __init__(self, storage):
-        self.storage, self.process = storage, None
+        self.storage, self.process, self.slow = storage, None, None
 
     def start(self):
         config = {"version": 0.1, "log": {"level": "error"}, "storage": {"filesystem": {"rootdirectory": str(self.storage)}}, "http": {"addr": HOST, "secret": "bench"}}
@@ -34,13 +39,22 @@ class Registry:
         while True:
             try:
                 urllib.request.urlopen(f"http://{HOST}/v2/", timeout=5).close()
-                return
+                return self.start_slow()
             except OSError:
                 if self.process.poll() is not None:
                     sys.exit("docker-registry did not start")
                 time.sleep(0.05)
 
+    def start_slow(self):
+        path = self.storage.parent / "nginx.conf"
+        path.write_text(SLOW_CONFIG.replace("DIR", str(self.storage.parent)).replace("SLOW_HOST", SLOW_HOST).replace("HOST", HOST))
+        self.slow = subprocess.Popen(["nginx", "-c", str(path), "-e", str(self.storage.parent / "nginx.log")], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
     def stop(self):
+        if self.slow:
+            self.slow.terminate()
+            self.slow.wait(20)
+            self.slow = None
         if self.process:
             self.process.terminate()
             self.process.wait(20)
@@ -146,16 +160,17 @@ def joined(first, second):
 # ---- what is measured ----
 
 
-def pull_command(engine, name):
+def pull_command(engine, name, host=HOST):
     more = ["--tls-verify=false"] if engine.name == "podman" else []
-    return ["pull", "-q", *more, f"{HOST}/{name}:1"]
+    return ["pull", "-q", *more, f"{host}/{name}:1"]
 
 
-def pull(name):
+def pull(name, host=HOST):
     def part(engine, work):
-        engine.command("rmi", "-f", f"{HOST}/{name}:1", check=False)
+        for one in (HOST, SLOW_HOST):
+            engine.command("rmi", "-f", f"{one}/{name}:1", check=False)
         begin = time.monotonic()
-        engine.command(*pull_command(engine, name))
+        engine.command(*pull_command(engine, name, host))
         return time.monotonic() - begin
 
     return part
@@ -171,6 +186,7 @@ PARTS = [
     ("pull of six layers", pull("six"), 3, "1/5"),
     ("pull of it, all there", pull_again, 5, "≤ 20 ms"),
     ("pull of one layer of 1 GB", pull("fat"), 3, "1/5"),
+    ("pull of it, 20 MB/s a connection", pull("fat", SLOW_HOST), 1, "ranges"),
     ("pull of 100 small layers", pull("many"), 3, "1/5"),
 ]
 

@@ -177,6 +177,11 @@ def test_platforms(engine, registry):
         engine.tare("pull", "--platform", platform, f"{registry.host}/many:1")
         image = engine.api("GET", f"/images/{registry.host}/many:1/json").json
         assert image["Config"]["Labels"] == {"platform": label}
+    for run in (engine.tare, engine.docker):  # run and create ask for it, too
+        empty(engine)
+        created = run("create", "--platform", "linux/arm64", f"{registry.host}/many:1", "true").stdout.strip()
+        assert engine.api("GET", f"/images/{registry.host}/many:1/json").json["Config"]["Labels"] == {"platform": "linux/arm64/v8"}
+        run("rm", created)
     missing = engine.docker("pull", "--platform", "linux/s390x", f"{registry.host}/many:1", check=False)
     assert "no matching manifest for linux/s390x in the manifest list entries" in missing.stderr
     warned = engine.tare("pull", "--platform", "linux/arm64", f"{registry.host}/bb:1").stdout

@@ -4,17 +4,13 @@ nothing is half-stored."""
 import base64
 import contextlib
 import concurrent.futures
-import fcntl
 import gzip
 import json
 import os
-import pty
 import random
 import re
 import sqlite3
-import struct
 import subprocess
-import termios
 import threading
 import time
 
@@ -22,7 +18,8 @@ import pytest
 
 import bad_registry
 from bad_registry import OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Registry, cut, digest_of, make_tar
-from conftest import finish, make_engine, program_directory
+from conftest import finish, make_engine
+from terminals import on_a_terminal
 
 ROUNDS = int(os.environ.get("TARE_TEST_ROUNDS", "4"))
 BIG = random.Random(1).randbytes(6 << 20)
@@ -332,24 +329,6 @@ def test_bars_on_a_terminal(engine, registry, program):
     assert re.search(r"\x1b\[\dA.*\x1b\[\dB", shown)  # up to a layer's line, and down again
     assert f"Status: Downloaded newer image for {registry.host}/app:1" in shown
     drop(engine, registry)
-
-
-def on_a_terminal(engine, program, *words):
-    """What a client shows on a terminal of 160 columns."""
-    path = os.path.join(program_directory(), "tare") if program == "tare" else program
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
-    client = subprocess.Popen([path, *words], stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "DOCKER_HOST": engine.host, "HOME": engine.directory})
-    os.close(slave)
-    seen = b""
-    try:
-        while piece := os.read(master, 65536):
-            seen += piece
-    except OSError:
-        pass  # the other end is closed
-    os.close(master)
-    assert client.wait(30) == 0, seen
-    return seen.decode()
 
 
 def test_slow_drip(engine, registry):

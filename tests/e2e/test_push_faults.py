@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import subprocess
 import time
 
@@ -12,6 +13,7 @@ import pytest
 from bad_registry import Registry, cut, once
 from conftest import program_directory
 from local_registry import Registry as RealRegistry
+from terminals import on_a_terminal
 
 TARE = os.path.join(program_directory(), "tare")
 
@@ -51,6 +53,33 @@ def check_whole(registry):
 def test_good(engine, image, bad):
     push(engine, image, bad)
     check_whole(bad)
+
+
+@pytest.mark.parametrize("program", ["tare", "docker"])
+def test_bars_on_a_terminal(engine, image, bad, program):
+    """Each layer has its line, and on it a bar with sizes while it is sent."""
+
+    def slowly(handler, request):
+        if request.method != "PATCH":
+            return False
+        name = request.path.split("?")[0].rsplit("/", 1)[1]
+        while size := int(handler.rfile.readline(), 16):
+            bad.uploads[name] += handler.rfile.read(size)
+            handler.rfile.readline()
+            time.sleep(size / (12 << 20))
+        handler.rfile.readline()
+        handler.reply(202, Location=request.path, Range=f"0-{len(bad.uploads[name]) - 1}")
+        return True
+
+    bad.faults.append(slowly)
+    name = f"{bad.host}/bars:1"
+    engine.tare("tag", image, name)
+    shown = on_a_terminal(engine, program, "push", name)
+    layers = json.loads(engine.tare("image", "inspect", "-f", "{{json .RootFS.Layers}}", name).stdout)
+    assert re.search(rf"\x1b\[2K\r{layers[0][7:19]}: Pushing \[=*> +\] +[0-9.]+[kM]?B/6\.\d+MB\r", shown), shown
+    assert all(f"\x1b[2K\r{layer[7:19]}: Pushed " in shown for layer in layers)
+    assert re.search(r"1: digest: sha256:[0-9a-f]{64} size: \d+", shown)
+    engine.tare("rmi", name)
 
 
 def test_500_then_fine(engine, image, bad):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -289,8 +290,8 @@ def test_bombs_end_at_the_limit(new_engine, tmp_path):
         ("imported layer: ", ("import", "-", "bomb:1"), bomb),
         ("imported layer: ", ("import", "-", "bomb:1"), bytes(9 << 20)),
         ("layer sha256:", ("load",), archive),
-        ("", ("load",), gzip.compress(bytes(64 << 20))),
-        ("", ("build", "-t", "bomb:1", "-"), gzip.compress(layer(entry("Dockerfile", "FROM scratch\nCOPY zero /\n"), entry("zero", "x" * (9 << 20))))),
+        ("image archive: ", ("load",), gzip.compress(bytes(64 << 20))),
+        ("build context: ", ("build", "-t", "bomb:1", "-"), gzip.compress(layer(entry("Dockerfile", "FROM scratch\nCOPY zero /\n"), entry("zero", "x" * (9 << 20))))),
     ]
     for client in (engine.tare, engine.docker):
         for where, arguments, data in refused:
@@ -303,6 +304,35 @@ def test_bombs_end_at_the_limit(new_engine, tmp_path):
     for value in ("x", "0", "-1"):
         wrong = subprocess.run([f"{program_directory()}/tared", "--validate", "--max-layer-size", value], capture_output=True, text=True, check=False)
         assert wrong.returncode == 1 and f'invalid argument "{value}" for "--max-layer-size" flag' in wrong.stderr
+
+
+def test_workers_are_confined(new_engine):
+    engine = new_engine().start()
+    data = gzip.compress(os.urandom(4 << 20))
+    slow = subprocess.Popen([f"{program_directory()}/tare", "import", "-"], env={**os.environ, "TARE_HOST": engine.host}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    slow.stdin.write(data[: 3 << 20])
+    slow.stdin.flush()
+
+    def workers():
+        listed = subprocess.run(["pgrep", "-P", str(engine.process.pid), "-f", "tare-ingest"], capture_output=True, text=True, check=False).stdout.split()
+        found = [dict(line.split(":", 1) for line in open(f"/proc/{pid}/status", encoding="utf-8")) | {"Pid": pid} for pid in listed]
+        return [each for each in found if each["Seccomp"].strip() == "2"]
+
+    deadline = time.monotonic() + 20
+    while not workers() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for worker in workers():
+        assert int(worker["CapEff"], 16) == int(worker["CapPrm"], 16) == 0 and worker["NoNewPrivs"].strip() == "1"
+        assert set(worker["Uid"].split()) == set(worker["Gid"].split()) == {"65534"} and worker["Groups"].strip() == ""
+        assert os.listdir(f"/proc/{worker['Pid']}/root") == []
+        limits = open(f"/proc/{worker['Pid']}/limits", encoding="utf-8").read()
+        for name in ("open files", "processes", "core file size"):
+            assert re.search(rf"^Max {name} +0 +0 ", limits, re.M), limits
+        bounded = re.search(r"^Max data size +\d+ +\d+ ", limits, re.M)
+        assert bounded or os.environ.get("TARE_BUILD") == "debug", "the sanitizer's shadow memory is terabytes"
+    assert workers()
+    slow.kill()
+    slow.wait()
 
 
 @pytest.mark.parametrize("kind, text", [("decode", "the decoder stood still for 1 seconds"), ("index", "the indexer does not answer")])

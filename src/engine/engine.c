@@ -242,6 +242,16 @@ static json_t *log_object(const struct engine_options *options)
     return json_pack("{s:s, s:o}", "Type", options->log_driver, "Config", config);
 }
 
+/* While containers run on, their network and cgroups stay; with none, nothing of ours should. */
+static bool is_idle(const struct engine *engine)
+{
+    int running = 0, paused = 0, stopped = 0;
+    if (!engine->containers)
+        return false; /* the start failed before it was known */
+    container_manager_counts(engine->containers, &running, &paused, &stopped);
+    return running + paused == 0;
+}
+
 static bool open_containers(struct engine *engine, GError **error)
 {
     const struct engine_options *options = engine->options;
@@ -265,7 +275,11 @@ static bool open_containers(struct engine *engine, GError **error)
         .verify_images = engine->options->verify_images,
         .n_spares = SPARE_SHIMS,
     };
-    return container_manager_open(&containers, &engine->containers, error);
+    if (!container_manager_open(&containers, &engine->containers, error))
+        return false;
+    if (is_idle(engine))
+        layer_store_sweep_unpacked(engine->layers);
+    return true;
 }
 
 static bool open_registry(struct engine *engine, GError **error)
@@ -383,16 +397,6 @@ bool engine_open(const struct engine_options *options, struct engine **ret, GErr
     engine->is_open = true;
     *ret = engine;
     return true;
-}
-
-/* While containers run on, their network and cgroups stay; with none, nothing of ours should. */
-static bool is_idle(const struct engine *engine)
-{
-    int running = 0, paused = 0, stopped = 0;
-    if (!engine->containers)
-        return false; /* the start failed before it was known */
-    container_manager_counts(engine->containers, &running, &paused, &stopped);
-    return running + paused == 0;
 }
 
 /* The parent of all containers' cgroups, in each hierarchy; one that is not empty stays by itself. One that the user named is the

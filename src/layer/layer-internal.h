@@ -23,6 +23,7 @@ struct layer_store {
     GMutex publish; /* renames of finished layers */
     struct mount_cache *mounts;
     GThread *cleaner; /* removes what the probe left; NULL */
+    GThread *sweeper; /* removes what another backend left; NULL */
 };
 
 /* ---- store.c: file names ---- */

@@ -184,6 +184,9 @@ bool layer_store_remove(struct layer_store *store, const char *diff_id, GError *
 bool layer_store_remove_fixups(struct layer_store *store, const char *chain_id, GError **error);
 /* Chain ids of all fix-ups, as the function above takes them; NULL-terminated, g_strfreev. */
 char **layer_store_list_fixups(struct layer_store *store, GError **error);
+/* What the unpacked backend left, where another one is in use now. Only while no container lives: one may have begun over it. In
+ * the background, ended by layer_store_close. */
+void layer_store_sweep_unpacked(struct layer_store *store);
 /* All diff ids whose tar is present, with or without its index, NULL-terminated, sorted; g_strfreev. */
 char **layer_store_list(struct layer_store *store, GError **error);
 /* Where its tar is, or what is mounted of it: its index, or the directory that it is unpacked into. For people who look; g_free.

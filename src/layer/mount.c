@@ -253,11 +253,31 @@ static bool replay(const struct mount_source *source, int directory, GError **er
     return ok;
 }
 
+/* Layers that were removed while another backend was in use. */
+static void sweep_removed(struct mount_backend *backend, int directory)
+{
+    GDir *names = g_dir_open(backend->directory, 0, NULL);
+    for (const char *name; names && (name = g_dir_read_name(names));) {
+        g_autofree char *diff_id = g_strconcat(DIGEST_PREFIX, name, NULL);
+        char tar[LAYER_NAME_ROOM];
+        if (!digest_is_valid(diff_id))
+            continue;
+        layer_file_name(diff_id, LAYER_FILE_TAR, tar);
+        if (faccessat(backend->store->fd, tar, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+            dir_remove_tree(directory, name, NULL);
+    }
+    if (names)
+        g_dir_close(names);
+}
+
 static bool unpacked_open(struct mount_backend *backend, GError **error)
 {
     backend->directory = g_build_filename(backend->store->data_root, "layers", "unpacked", NULL);
     g_autofd int fd = dir_make_path(backend->directory, 0700, error);
-    return fd >= 0 && file_sweep_temporaries(fd, error);
+    if (fd < 0 || !file_sweep_temporaries(fd, error))
+        return false;
+    sweep_removed(backend, fd);
+    return true;
 }
 
 /* Replays the index into a directory that gets its name when it is whole. */

@@ -212,6 +212,8 @@ void layer_store_close(struct layer_store *store)
         return;
     if (store->cleaner)
         g_thread_join(store->cleaner);
+    if (store->sweeper)
+        g_thread_join(store->sweeper);
     layer_mounts_close(store);
     fd_clear(&store->fd);
     g_mutex_clear(&store->publish);
@@ -221,6 +223,26 @@ void layer_store_close(struct layer_store *store)
     g_free(store->fixups);
     g_free(store->data_root);
     g_free(store);
+}
+
+static gpointer remove_unpacked(gpointer data)
+{
+    g_autofree char *layers = data;
+    g_autofd int fd = open(layers, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0)
+        dir_remove_tree(fd, "unpacked", NULL); /* what stays is tried again at the next start */
+    return NULL;
+}
+
+void layer_store_sweep_unpacked(struct layer_store *store)
+{
+    g_autofree char *layers = g_build_filename(store->data_root, "layers", NULL);
+    g_autofree char *unpacked = g_build_filename(layers, "unpacked", NULL);
+    if (store->mode == LAYER_MOUNT_UNPACKED || store->sweeper || !g_file_test(unpacked, G_FILE_TEST_IS_DIR))
+        return;
+    store->sweeper = g_thread_try_new("sweep", remove_unpacked, layers, NULL);
+    if (store->sweeper)
+        layers = NULL; /* the thread's */
 }
 
 enum layer_mount_mode layer_store_mode(const struct layer_store *store)

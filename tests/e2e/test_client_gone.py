@@ -1,5 +1,6 @@
 """Clients that go away, stay silent, speak slowly or never listen: what they began ends within a bounded time, what others run goes on, and nothing piles up."""
 
+import contextlib
 import io
 import os
 import re
@@ -158,6 +159,28 @@ def test_upload_that_is_half_closed(engine, holdings):
         received += piece
     connection.close()
     assert b"200 OK" not in received
+    holdings.check()
+
+
+def test_commit_and_copy_that_are_left(engine, holdings, bb):
+    """The image of a commit is whole or absent, and what was copied in half leaves nothing in the store."""
+    container = start(engine, "sh", "-c", "dd if=/dev/zero of=/big bs=1M count=8 2>/dev/null; sleep 1000", HostConfig={"NetworkMode": "none"})
+    while engine.tare("exec", container, "sh", "-c", "test $(stat -c %s /big) = 8388608", check=False).returncode:
+        assert is_running(engine, container)
+    for number in range(TIMES):
+        connection = connect(engine, head("POST", f"/commit?container={container}&repo=left&tag={number}", "Content-Length: 0"))
+        if number % 2:
+            connection.settimeout(0.01 * number)
+            with contextlib.suppress(TimeoutError):
+                connection.recv(1)
+        connection.close()
+        data = busybox_root().read_bytes()
+        connect(engine, head("PUT", f"/containers/{container}/archive?path=/tmp", f"Content-Length: {len(data)}") + data[: number * len(data) // TIMES]).close()
+    assert is_running(engine, container)
+    remove(engine, container)
+    for tag in engine.docker("image", "ls", "left", "--format", "{{.Tag}}").stdout.split():
+        assert engine.docker("run", "--rm", "--network", "none", f"left:{tag}", "stat", "-c", "%s", "/big").stdout == "8388608\n"
+        engine.docker("image", "rm", f"left:{tag}")
     holdings.check()
 
 

@@ -116,6 +116,19 @@ def test_files_of_any_name(shell, engine, far):
     clean(far)
 
 
+@pytest.mark.parametrize("name", CLIENTS)
+def test_where_it_does_not_fit(engine, name, tmp_path):
+    """A disk that is full: it is said, and what was there is there as it was."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=True)
+    try:
+        (tmp_path / "x").write_text("before", encoding="utf-8")
+        failed = engine.client(CLIENTS[name], "save", "-o", str(tmp_path / "x"), "carried:1", check=False)
+        assert failed.returncode == 1 and "no space left on device" in failed.stderr, failed
+        assert os.listdir(tmp_path) == ["x"] and (tmp_path / "x").read_text(encoding="utf-8") == "before"
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
 def at_terminal(program, engine, *arguments):
     environment = {**os.environ, "DOCKER_HOST": engine.host, "TARE_HOST": engine.host, "HOME": engine.directory}
     pid, terminal = pty.fork()

@@ -14,6 +14,7 @@ import pytest
 from conftest import finish, make_engine, program_directory
 from inputs import busybox_root
 from registries import DockerRegistry
+from secure_shell import SecureShell
 
 CLIENTS = {"tare": os.path.join(program_directory(), "tare"), "docker": "docker"}
 
@@ -59,7 +60,11 @@ def shell(request, tmp_path_factory):
     engine = make_engine().start()
     directory = tmp_path_factory.mktemp("tutorial")
     shutil.copy(busybox_root(), directory / "root.tar")
-    yield Shell(request.param, engine, directory)
+    there = SecureShell(tmp_path_factory.mktemp("there"), {"docker": shutil.which(CLIENTS[request.param])}, DOCKER_HOST=engine.host, TARE_HOST=engine.host, DOCKER_CLI_HINTS="false")
+    one = Shell(request.param, engine, directory)
+    one.env.update(PATH=f"{there.clients}:{one.env['PATH']}", THERE=f"-p {there.port} {there.user}@127.0.0.1")
+    yield one
+    there.close()
     finish(engine)
 
 
@@ -253,6 +258,69 @@ Successfully built 44aa4490ce2c
 """)
 
 
+class GitServer(http.server.SimpleHTTPRequestHandler):
+    """Repositories over the smart protocol: git's own CGI program. All else is a file."""
+
+    protocol_version = "HTTP/1.0"
+
+    def log_message(self, *_):
+        pass
+
+    def serve(self):
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        environment = {"PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": self.directory, "GIT_HTTP_EXPORT_ALL": "1", "REQUEST_METHOD": self.command, "PATH_INFO": path, "QUERY_STRING": query,
+                       "CONTENT_TYPE": self.headers.get("Content-Type", ""), "CONTENT_LENGTH": str(len(body)), "REMOTE_ADDR": "127.0.0.1", "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+                       "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""), "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+        answer = subprocess.run(["git", "http-backend"], input=body, capture_output=True, env=environment, check=False).stdout
+        head, _, content = answer.partition(b"\r\n\r\n")
+        lines = [line.split(": ", 1) for line in head.decode().splitlines()]
+        status = next((int(value.split()[0]) for name, value in lines if name == "Status"), 200)
+        self.send_response(status)
+        for name, value in lines:
+            if name != "Status":
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_GET(self):
+        self.serve() if ".git/" in self.path else super().do_GET()
+
+    def do_POST(self):
+        self.serve()
+
+
+def test_build_from_elsewhere(shell):
+    """From a repository, at a branch and in a directory of it, and from a tar that a server has."""
+    shell.run(r"""
+mkdir -p work/amd64/hello-world && cd work && cp $(which busybox) amd64/hello-world/hello && printf 'FROM scratch\nCOPY hello /\nCMD ["/hello"]\n' > amd64/hello-world/Dockerfile
+git init -q -b master . && git add . && git -c user.name=a -c user.email=a@b commit -q -m one && git init -q --bare ../hello-world.git && git push -q ../hello-world.git master
+tar -czf ../remote.tar.gz -C amd64/hello-world .""")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(GitServer, directory=shell.directory))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    shell.transcript(f"""
+$ docker build -t hello-world {url}/hello-world.git#master:amd64/hello-world 2>/dev/null | sed -e 's/[Ss]ending build context.*//'
+Step 1/3 : FROM scratch
+ --->
+Step 2/3 : COPY hello /
+ ---> ac779757d46e
+Step 3/3 : CMD ["/hello"]
+ ---> Running in d2a513a760ed
+Removing intermediate container d2a513a760ed
+ ---> 038ad4142d2b
+Successfully built 038ad4142d2b
+Successfully tagged hello-world:latest
+$ docker run --rm --network none hello-world 2>&1 | head -1
+hello: applet not found
+$ docker build {url}/remote.tar.gz 2>/dev/null | tail -1
+Successfully built 038ad4142d2b
+""")
+    server.shutdown()
+    server.server_close()
+    shell.run("docker image prune -af")
+
+
 def test_import_save_load(shell, images):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=shell.directory)
     handler.log_message = lambda *_: None
@@ -283,6 +351,6 @@ $ docker image rm alpine | grep -v Deleted
 Untagged: alpine:latest
 $ docker load -i alpine-latest.tar.gz
 Loaded image: alpine:latest
-$ docker save alpine | bzip2 | cat | sh -c 'cat | docker load'
+$ docker save alpine | bzip2 | pv -q | ssh $THERE 'cat | docker load'
 Loaded image: alpine:latest
 """)

@@ -172,6 +172,8 @@ static bool may_go(const struct cache_record *record, const struct builder_prune
     g_auto(GStrv) ids = filters_values(options->filters, "id"), types = filters_values(options->filters, "type");
     bool found = !ids[0];
 
+    if (filters_has(options->filters, "label")) /* nothing of a cache has labels */
+        return false;
     if (record->in_use || (record->shared && !options->all) || (before > 0 && record->used > before) ||
         (types[0] && !g_strv_contains((const char *const *)types, record->type)))
         return false;
@@ -213,7 +215,8 @@ static bool stored_bytes(struct builder *builder, gint64 *ret, GError **error)
 
 bool builder_prune(struct builder *builder, const struct builder_prune_options *options, json_t **ret, GError **error)
 {
-    static const char *const known[] = { "id", "type", "until", "unused-for", NULL };
+    /* system prune sends all kinds the same filters. */
+    static const char *const known[] = { "id", "type", "until", "unused-for", "label", "label!", NULL };
     g_autoptr(GPtrArray) records = NULL, chosen = g_ptr_array_new();
     g_autoptr(json_t) deleted = json_array();
     gint64 before, total = 0, bytes_before, bytes_after;

@@ -53,6 +53,10 @@ int cmd_image_tag(struct cli *cli, const struct options *options, GError **error
         return error_set(error, TARE_ERROR_INVALID, "Error parsing reference: \"%s\" is not a valid repository/tag: %s",
                          options->args[1], problem->message),
                1;
+    if (name.digest) {
+        image_name_clear(&name);
+        return error_set(error, TARE_ERROR_INVALID, "refusing to create a tag with a digest reference"), 1;
+    }
     g_autoptr(GString) query = g_string_new(NULL);
     query_add(query, "repo", name.name);
     query_add(query, "tag", name.tag);

@@ -213,6 +213,41 @@ static bool read_times(struct image_store *store, const json_t *filters, struct 
     return true;
 }
 
+/* One character of a class in brackets, as Go's path.Match has it: NULL where it is none. */
+static const char *class_character(const char *at)
+{
+    if (!*at || *at == '-' || *at == ']')
+        return NULL;
+    if (*at == '\\')
+        at++;
+    return *at && at[1] ? g_utf8_next_char(at) : NULL;
+}
+
+/* From behind a "[": what follows the "]", or NULL. */
+static const char *skip_class(const char *at)
+{
+    if (*at == '^')
+        at++;
+    for (unsigned n = 0; at && (*at != ']' || n == 0); n++) {
+        at = class_character(at);
+        if (at && *at == '-')
+            at = class_character(at + 1);
+    }
+    return at ? at + 1 : NULL;
+}
+
+static bool check_patterns(char **patterns, GError **error)
+{
+    for (; *patterns; patterns++) {
+        const char *at = *patterns;
+        while (at && *at)
+            at = *at == '[' ? skip_class(at + 1) : *at == '\\' ? (at[1] ? at + 2 : NULL) : at + 1;
+        if (!at)
+            return error_set(error, TARE_ERROR_INVALID, "syntax error in pattern");
+    }
+    return true;
+}
+
 static bool read_filter(struct image_store *store, const json_t *filters, struct image_filter *filter, GError **error)
 {
     static const char *const known[] = { "dangling", "label", "label!", "before", "since", "reference", "until", NULL };
@@ -220,8 +255,8 @@ static bool read_filter(struct image_store *store, const json_t *filters, struct
     filter->has_labels = filters_has(filters, "label") || filters_has(filters, "label!");
     filter->has_references = json_object_get(filters, "reference") != NULL;
     filter->references = filters_values(filters, "reference");
-    return image_filter_check_names(filters, known, error) && read_dangling(filters, filter, error) &&
-           read_times(store, filters, filter, error);
+    return image_filter_check_names(filters, known, error) && check_patterns(filter->references, error) &&
+           read_dangling(filters, filter, error) && read_times(store, filters, filter, error);
 }
 
 /* distribution/reference's FamiliarMatch: the pattern against the name with and without its tag; "*" does not cross "/". */

@@ -79,6 +79,18 @@ DOCKER image prune -af --filter until=1h; DOCKER image prune -af --filter label=
 DOCKER builder prune -af >/dev/null; DOCKER system prune -f; DOCKER builder prune -f; DOCKER volume prune -f; DOCKER container prune -f; DOCKER system df
 DOCKER image prune </dev/null; echo n | DOCKER image prune; DOCKER system prune </dev/null; echo y | DOCKER image prune -a; echo y | DOCKER volume prune
 DOCKER image rm 'bad name'; DOCKER image rm a:b:c; DOCKER image rm @; DOCKER image rm sha256:; DOCKER image rm abc; DOCKER image rm -f nothere
+for i in 1 2 3; do DOCKER import -c "LABEL n=$i" -c "LABEL all=x" bb.tar f:$i >/dev/null; sleep 1.05; done
+DOCKER images -f since=$(DOCKER images -q f:1) --format '{{.Tag}}'; DOCKER images -f before=$(DOCKER images -q --no-trunc f:2) --format '{{.Tag}}'; DOCKER images -f since=f:1 -f before=f:3 --format '{{.Tag}}'
+DOCKER images -f reference=f:1 -f reference='f:3' --format '{{.Tag}}'; DOCKER images -f reference='?:[12]' --format '{{.Tag}}'; DOCKER images -f label=n=1 -f label=n=2 --format '{{.Tag}}'; DOCKER images -f label=all=x -f dangling=false --format '{{.Tag}}'
+DOCKER images -f =x; DOCKER images label; DOCKER images 'f:['; DOCKER images 'f:[]'; DOCKER images 'f:[a-]'; DOCKER images 'f:\'; DOCKER images 'f:[^12]' -q | wc -l; DOCKER images 'f:[1-2]' -q | wc -l; DOCKER images F
+DOCKER images --format json f:1 | sed 's/"CreatedAt":"[^"]*"//;s/"CreatedSince":"[^"]*"//'; DOCKER images --format 'table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.Size}}' f; DOCKER images --digests f; DOCKER images --digests --no-trunc f:1
+DOCKER image rm $(DOCKER images -q --no-trunc f:1); DOCKER image rm $(DOCKER images -q --no-trunc f:2 | cut -c8-); DOCKER tag f:3 g:1; DOCKER image rm $(DOCKER images -q f:3); DOCKER image rm -f $(DOCKER images -q f:3); DOCKER images
+DOCKER import bb.tar h:1 >/dev/null; DOCKER tag h:1 h:2; DOCKER tag h:1 h:3; DOCKER image rm $(DOCKER images -q h); DOCKER images h; DOCKER image rm nothere h:1 alsonot
+DOCKER tag h:2 h@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa; DOCKER tag h:2 x/y/z:1; DOCKER images 'x/*/*'; DOCKER image rm h:1@sha256:zz
+DOCKER history --format json h:2 | sed 's/"CreatedAt":"[^"]*"//;s/"CreatedSince":"[^"]*"//'; DOCKER history -q --no-trunc h:2
+DOCKER run --name c1 --network none h:2 sh -c 'echo 1 >/a'; DOCKER commit -a 'A B' -m '信息' -c 'ENV X=1' -c 'CMD ["sh"]' c1 j:1; DOCKER commit -p=false c1; DOCKER commit --pause c1 j:2; DOCKER commit nothere; DOCKER commit c1 J; DOCKER commit -c 'RUN x' c1; DOCKER history j:1
+DOCKER image inspect j:1 -f '{{.Author}}|{{.Comment}}|{{.Config.Env}}|{{.Config.Cmd}}|{{.Config.Labels}}'; DOCKER diff c1; DOCKER diff nothere; DOCKER export nothere; DOCKER export c1 | tar -t | grep -c .; DOCKER rm c1
+DOCKER system prune -af --filter label=zz; DOCKER system prune --volumes --filter until=1h -f; echo n | DOCKER system prune -a; DOCKER image prune -af | sort
 """.strip().splitlines()
 
 

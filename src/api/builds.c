@@ -342,6 +342,27 @@ static bool export_files(struct api_request *request, GError **error)
     return builder_export_files(request->engine->builder, image, &answer.sink, http_exchange_cancel(request->http), error);
 }
 
+/* A cache mount by its name, out and in. */
+static bool export_cache(struct api_request *request, GError **error)
+{
+    struct api_stream answer;
+    const char *name = api_query(request, "id");
+    if (!name || !*name)
+        return error_set(error, TARE_ERROR_INVALID, "id is missing");
+    api_stream_init(&answer, request, "application/x-tar", true);
+    return builder_cache_mount_export(request->engine->builder, name, &answer.sink, http_exchange_cancel(request->http), error);
+}
+
+static bool import_cache(struct api_request *request, GError **error)
+{
+    const char *name = api_query(request, "id");
+    if (!name || !*name)
+        return error_set(error, TARE_ERROR_INVALID, "id is missing");
+    return builder_cache_mount_import(request->engine->builder, name, http_exchange_body(request->http),
+                                      http_exchange_cancel(request->http), error) &&
+           api_respond_empty(request, 204);
+}
+
 static bool prune_cache(struct api_request *request, GError **error)
 {
     g_autoptr(json_t) filters = NULL;
@@ -371,6 +392,8 @@ const struct api_route build_routes[] = {
     { "POST", "/build/context", 0, 0, put_context },
     { "POST", "/build/sources", 0, 0, plan_sources },
     { "GET", "/build/files", 0, 0, export_files },
+    { "GET", "/build/caches", 0, 0, export_cache },
+    { "POST", "/build/caches", 0, 0, import_cache },
     { "POST", "/build/prune", 31, 0, prune_cache },
     { "POST", "/build/cancel", 0, 0, cancel_build },
     { "POST", "/build/agent", 0, 0, api_offer_agent },

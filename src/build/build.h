@@ -112,6 +112,11 @@ bool builder_cache_mount_remove(struct builder *builder, const char *id, guint64
 /* Its directory, for export and import by name; with create one that is not there is made. While the fd is open nobody is kept
  * from using it. -1 and an error. */
 int builder_cache_mount_open(struct builder *builder, const char *name, bool create, GError **error);
+/* By its Dockerfile's name as a tar, and back: what the tar has at its top takes the place of what is there. */
+bool builder_cache_mount_export(struct builder *builder, const char *name, struct byte_sink *sink, struct cancel *cancel,
+                                GError **error);
+bool builder_cache_mount_import(struct builder *builder, const char *name, struct byte_source *source, struct cancel *cancel,
+                                GError **error);
 /* All files of an image as one tar. */
 bool builder_export_files(struct builder *builder, const char *name, struct byte_sink *sink, struct cancel *cancel,
                           GError **error);

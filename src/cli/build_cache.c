@@ -57,16 +57,50 @@ static char **join_fields(const char *const *list)
     return (char **)g_ptr_array_free(whole, FALSE);
 }
 
+/* type=mount,id=NAME,src=FILE: what RUN --mount=type=cache has there. None yet is no error. */
+static bool load_mount(struct cli *cli, const char *name, const char *file, GError **error)
+{
+    g_autofd int fd = open(file, O_RDONLY | O_CLOEXEC);
+    g_autoptr(GString) query = g_string_new(NULL);
+    struct call call = { .method = "POST", .path = "/build/caches", .has_body_fd = true, .body_fd = fd };
+
+    if (fd < 0)
+        return errno == ENOENT || error_set_errno(error, errno, "open %s", file);
+    query_add(query, "id", name);
+    call.query = query->str;
+    return api_done(cli, &call, error);
+}
+
+static bool save_mount(struct cli *cli, const char *name, const char *file, GError **error)
+{
+    g_autoptr(GString) query = g_string_new(NULL);
+    struct call call = { .method = "GET", .path = "/build/caches" };
+
+    query_add(query, "id", name);
+    call.query = query->str;
+    g_autoptr(response_t) response = api_call(cli, &call, error);
+
+    if (!response)
+        return false;
+    g_autofd int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+
+    return (fd >= 0 || error_set_errno(error, errno, "open %s", file)) && response_copy(response, fd, error);
+}
+
 json_t *build_cache_sources(struct cli *cli, const char *const *list, GError **error)
 {
     g_autoptr(json_t) sources = json_array();
     g_auto(GStrv) whole = join_fields(list);
 
     for (list = (const char *const *)whole; *list; list++) {
-        g_autofree char *type = field_of(*list, "type"), *ref = field_of(*list, "ref"), *src = field_of(*list, "src"), *id = NULL;
+        g_autofree char *type = field_of(*list, "type"), *ref = field_of(*list, "ref"), *src = field_of(*list, "src"),
+                        *mount = field_of(*list, "id"), *id = NULL;
         g_autoptr(GError) local = NULL;
 
-        if (!type && !strchr(*list, '=')) {
+        if (g_strcmp0(type, "mount") == 0 && mount && src) {
+            if (!load_mount(cli, mount, src, error))
+                return NULL;
+        } else if (!type && !strchr(*list, '=')) {
             json_array_append_new(sources, json_string_lossy(*list));
         } else if (g_strcmp0(type, "registry") == 0 && ref) {
             json_array_append_new(sources, json_string_lossy(ref));
@@ -79,8 +113,10 @@ json_t *build_cache_sources(struct cli *cli, const char *const *list, GError **e
             if (id)
                 json_array_append_new(sources, json_string_lossy(id));
         } else {
-            error_set(error, TARE_ERROR_INVALID,
-                      "unknown cache source %s: an image, type=registry,ref=IMAGE or type=local,src=DIR", *list);
+            error_set(
+                error, TARE_ERROR_INVALID,
+                "unknown cache source %s: an image, type=registry,ref=IMAGE, type=local,src=DIR or type=mount,id=NAME,src=FILE",
+                *list);
             return NULL;
         }
     }
@@ -140,18 +176,22 @@ bool build_cache_export(struct cli *cli, const char *const *list, const char *im
     g_auto(GStrv) whole = join_fields(list);
 
     for (list = (const char *const *)whole; *list; list++) {
-        g_autofree char *type = field_of(*list, "type"), *ref = field_of(*list, "ref"), *dest = field_of(*list, "dest");
+        g_autofree char *type = field_of(*list, "type"), *ref = field_of(*list, "ref"), *dest = field_of(*list, "dest"),
+                        *mount = field_of(*list, "id");
         const char *name = ref ? ref : strchr(*list, '=') ? NULL : *list;
         bool good;
 
         if (g_strcmp0(type, "inline") == 0)
             continue; /* an image says by its history what its steps were */
-        if (g_strcmp0(type, "local") == 0 && dest)
+        if (g_strcmp0(type, "mount") == 0 && mount && dest)
+            good = save_mount(cli, mount, dest, error);
+        else if (g_strcmp0(type, "local") == 0 && dest)
             good = save_local(cli, image, dest, error);
         else if (name && (!type || strcmp(type, "registry") == 0))
             good = push_cache(cli, image, name, error);
         else
-            good = error_set(error, TARE_ERROR_INVALID, "unknown cache exporter %s: inline, registry,ref=IMAGE or local,dest=DIR",
+            good = error_set(error, TARE_ERROR_INVALID,
+                             "unknown cache exporter %s: inline, registry,ref=IMAGE, local,dest=DIR or mount,id=NAME,dest=FILE",
                              *list);
         if (!good)
             return false;

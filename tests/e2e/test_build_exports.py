@@ -273,3 +273,31 @@ def test_caches_that_travel_without_an_image(engine, registry, tmp_path, way):
         finish(other)
     for bad, text in (("type=nosuch", "unknown cache exporter"), ("type=local", "unknown cache exporter")):
         assert text in build(engine, context, "--cache-to", bad, check=False).stderr
+
+
+def test_cache_mounts_travel_by_name(engine, tmp_path):
+    """What RUN --mount=type=cache gathered goes to another engine's cache of the same name; no stranger's path leads out of it."""
+    context = write(tmp_path / "context", Dockerfile="FROM bb:1\nARG n\nRUN --mount=type=cache,id=gathered,target=/c mkdir -p /c/d && echo $n >> /c/d/list && ln -sf d/list /c/link && chmod 700 /c/d && "
+                    "chown 5:6 /c/d/list && cp /c/link /seen && stat -c '%a %u:%g' /c/d/list /c/d > /modes\n")
+    file = tmp_path / "gathered.tar"
+    build(engine, context, "--build-arg", "n=first", "--cache-to", f"type=mount,id=gathered,dest={file}")
+    with tarfile.open(file) as tar:
+        assert {"d", "d/list", "link"} <= {name.strip("./") for name in tar.getnames()}
+    other = make_engine().start()
+    try:
+        other.tare("import", str(busybox_root()), "bb:1")
+        build(other, context, "-t", "seen:1", "--build-arg", "n=second", "--cache-from", f"type=mount,id=gathered,src={file}", "--cache-from", f"type=mount,id=none,src={tmp_path}/nothing")
+        assert other.tare("run", "--rm", "--network", "none", "seen:1", "cat", "/seen", "/modes").stdout == "first\nsecond\n644 5:6\n700 0:0\n"
+        # hostile: a link that leads out, and something below it
+        with tarfile.open(file, "w") as tar:
+            out = tarfile.TarInfo("out")
+            out.type, out.linkname = tarfile.SYMTYPE, str(tmp_path)
+            tar.addfile(out)
+            tar.addfile(tarfile.TarInfo("out/escaped"))
+        other.api("POST", "/build/caches?id=gathered", file.read_bytes())
+        assert not (tmp_path / "escaped").exists()
+        assert other.api("POST", "/build/caches?id=gathered", b"no tar" * 1000).status == 400
+        assert other.api("GET", "/build/caches?id=nosuch").status == 404 and other.api("GET", "/build/caches").status == 400
+        other.tare("builder", "prune", "-a", "-f")
+    finally:
+        finish(other)

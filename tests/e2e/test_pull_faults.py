@@ -323,7 +323,7 @@ def test_bars_on_a_terminal(engine, registry, program):
     shown = on_a_terminal(engine, program, "pull", f"{registry.host}/app:1")
     big, other = big_digest(registry)[7:19], next(digest for digest in registry.blobs if digest != big_digest(registry) and not registry.blobs[digest].startswith(b"{"))[7:19]
     size = r"[0-9.]+[kM]?B/6\.\d+MB"
-    assert re.search(rf"\x1b\[2K\r{big}: Downloading \[=*> +\] +{size}\r", shown), shown
+    assert re.search(rf"\x1b\[2K\r{big}: Downloading \[=*> *\] +{size}\r", shown), shown
     assert re.search(rf"{big}: (Extracting \[=*>? *\] +{size}|Download complete )", shown)
     assert f"\x1b[2K\r{other}: Pull complete " in shown and f"\x1b[2K\r{big}: Pull complete " in shown
     assert re.search(r"\x1b\[\dA.*\x1b\[\dB", shown)  # up to a layer's line, and down again

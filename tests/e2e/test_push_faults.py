@@ -76,7 +76,7 @@ def test_bars_on_a_terminal(engine, image, bad, program):
     engine.tare("tag", image, name)
     shown = on_a_terminal(engine, program, "push", name)
     layers = json.loads(engine.tare("image", "inspect", "-f", "{{json .RootFS.Layers}}", name).stdout)
-    assert re.search(rf"\x1b\[2K\r{layers[0][7:19]}: Pushing \[=*> +\] +[0-9.]+[kM]?B/6\.\d+MB\r", shown), shown
+    assert re.search(rf"\x1b\[2K\r{layers[0][7:19]}: Pushing \[=*> *\] +[0-9.]+[kM]?B/6\.\d+MB\r", shown), shown
     assert all(f"\x1b[2K\r{layer[7:19]}: Pushed " in shown for layer in layers)
     assert re.search(r"1: digest: sha256:[0-9a-f]{64} size: \d+", shown)
     engine.tare("rmi", name)

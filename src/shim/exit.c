@@ -5,6 +5,7 @@
 #include "base/timestamp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,10 +44,13 @@ int exit_code_of_failure(const char *message)
     return 128;
 }
 
+/* A directory that is not there is not made: the engine that removed it knows all that it wants to know. */
 static bool write_record(const char *path, const char *text, GError **error)
 {
-    g_autofd int directory = dir_make_path(path, 0700, error);
-    return directory >= 0 && file_write(directory, "exit.json", text, strlen(text), 0600, false, error);
+    g_autofd int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0)
+        return error_set_errno(error, errno, "open %s", path);
+    return file_write(directory, "exit.json", text, strlen(text), 0600, false, error);
 }
 
 /* By rename: who reads it sees all or nothing. Not synced: after a crash of the machine the container is gone in any case. Beside

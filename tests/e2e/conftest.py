@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,6 +20,39 @@ from inputs import busybox_root
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+# What a newer client than Debian 12's 20.10 says, or has: looked at where one is installed, and counted as left out where not.
+newer_client = pytest.mark.newer_client
+
+
+def docker_version(program):
+    """(28, 2) of a docker client, (0, 0) of what is not there."""
+    try:
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return 0, 0
+    return tuple(int(part) for part in re.search(r"version (\d+)\.(\d+)", told).groups())
+
+
+NEWER_DOCKER = next((program for program in ("/usr/local/bin/docker", "/usr/bin/docker") if docker_version(program) >= (28, 0)), None)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "newer_client: compares with a docker client of 28 or newer")
+
+
+def pytest_collection_modifyitems(config, items):
+    left_out = [] if NEWER_DOCKER else [item for item in items if item.get_closest_marker("newer_client") or "named_docker" in item.fixturenames]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+        config.left_out = len(left_out)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if getattr(terminalreporter.config, "left_out", 0):
+        terminalreporter.write_line(f"{terminalreporter.config.left_out} comparisons with a docker client of 28 or newer were left out: none is installed, and Debian's own is older")
 
 
 def program_directory():

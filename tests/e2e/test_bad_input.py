@@ -16,10 +16,11 @@ import time
 
 import pytest
 
-from conftest import UnixConnection, program_directory
+from conftest import UnixConnection, newer_client, program_directory
 from inputs import busybox_root
 
 CLIENTS = ["docker", "tare"]
+SEED = 2  # of which the damaged archives are damaged, not cut
 START = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: "
 JSON = {"Content-Type": "application/json"}
 
@@ -65,6 +66,7 @@ def error_of(name, result):
     """What the client says, without its own name and its hint at --help."""
     text = re.sub(r"^DEPRECATED: The legacy builder.*?\n\n", "", result.stderr, flags=re.S)
     text = re.sub(r"\n\n(Usage:  |Run '(docker|tare) ).*", "", text, flags=re.S)
+    text = re.sub(r"\.?\nSee 'docker \w+ --help'\.\n", "", text)  # as 20.10 has it
     return re.sub(rf"^{name}: ", "", text.rstrip("\n"))
 
 
@@ -196,7 +198,7 @@ def test_the_same_volume_twice_is_no_mistake(engine, nothing_left):
         assert run_client(engine, name, "run", "--rm", "-v", "/tmp:/x", "-v", "/tmp:/x", "bb", "true").returncode == 0
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("name", [pytest.param("docker", marks=newer_client), "tare"])
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -294,7 +296,7 @@ def test_paths_and_parameters(engine, nothing_left, method, path, status, messag
 def archive():
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, data in (("Dockerfile", b"FROM bb\n"), ("x", random.Random(1).randbytes(50000))):
+        for name, data in (("Dockerfile", b"FROM bb\n"), ("x", random.Random(SEED).randbytes(50000))):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))

@@ -11,13 +11,13 @@ import time
 
 import pytest
 
-from conftest import program_directory
+from conftest import NEWER_DOCKER, newer_client, program_directory
 from inputs import busybox_root
 from secure_shell import SecureShell
 from test_story import Terminal
 
 TARE = os.path.join(program_directory(), "tare")
-DOCKER = "/usr/local/bin/docker"
+DOCKER = NEWER_DOCKER or "/usr/bin/docker"
 NO_ENGINE = "Cannot connect to the Docker daemon at {}. Is the docker daemon running?\n"
 
 
@@ -596,6 +596,7 @@ def test_ssh(ssh, program):
     assert ssh(program, "run", "--rm", "busybox", "sh", "-c", "exit 5").returncode == 5
 
 
+@newer_client
 def test_ssh_that_fails(ssh):
     ours, theirs = (ssh(program, "ps", host="ssh://nobody-there@127.0.0.1:1") for program in (TARE, DOCKER))
     assert ours.returncode == theirs.returncode == 1

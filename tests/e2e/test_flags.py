@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import program_directory
+from conftest import newer_client, program_directory
 from fake_engine import DOCUMENT, MANIFEST, FakeEngine, tar_with
 from help_pages import run, walk
 from inputs import busybox_root
@@ -82,6 +82,7 @@ def test_every_flag_is_known_in_its_spelling(client):
     assert wrong == []
 
 
+@newer_client
 def test_help_pages_are_those_of_docker():
     """The whole page, line by line, for every verb: names replaced, nothing else."""
     client = CLIENTS[0]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import finish, make_engine, program_directory
+from conftest import finish, make_engine, newer_client, program_directory
 from inputs import busybox_root
 from test_recovery import wait_until
 
@@ -44,12 +44,12 @@ def actions(engine, name, since):
 
 def test_a_container_becomes_healthy_and_unhealthy(client, engine):
     since = time.time()
-    client("run", "-d", "--name", "probed", "-w", "/tmp", "-e", "WORD=seen", "--health-cmd", "pwd; id -un; echo $WORD >&2; test -e ready", "--health-interval", "100ms",
+    client("run", "-d", "--name", "probed", "-w", "/tmp", "-e", "WORD=seen", "--health-cmd", "pwd; id -un; echo $WORD >&2; test -e ready", "--health-interval", "500ms",
            "--health-retries", "2", "--health-timeout", "5s", "busybox", "sleep", "1000")
     first = health(engine, "probed")
     assert first["Status"] == "starting"
     assert engine.api("GET", "/containers/probed/json").json["Config"]["Healthcheck"] == {
-        "Test": ["CMD-SHELL", "pwd; id -un; echo $WORD >&2; test -e ready"], "Interval": SECOND // 10, "Timeout": 5 * SECOND, "Retries": 2}
+        "Test": ["CMD-SHELL", "pwd; id -un; echo $WORD >&2; test -e ready"], "Interval": SECOND // 2, "Timeout": 5 * SECOND, "Retries": 2}
     assert client("ps", "--format", "{{.Status}}").stdout.strip().endswith("(health: starting)")
     wait_until(lambda: status(engine, "probed") == "unhealthy", "two probes fail")
     assert client("ps", "--filter", "health=unhealthy", "--format", "{{.Names}} {{.Status}}").stdout.strip().endswith("(unhealthy)")
@@ -107,6 +107,7 @@ def test_probes_that_go_wrong(client, engine):
     client("rm", "-f", "late", "loud", "holder", "host", "absent")
 
 
+@newer_client
 def test_what_the_image_says_and_what_undoes_it(client, engine):
     dockerfile = 'FROM busybox\nSTOPSIGNAL SIGKILL\nHEALTHCHECK --interval=50ms --timeout=3s --start-period=1m --retries=1 CMD false\nCMD ["sleep", "1000"]\n'
     client("build", "-q", "-t", "probed", "-", input=dockerfile)

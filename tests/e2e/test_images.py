@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import finish, make_engine, program_directory
+from conftest import finish, make_engine, newer_client, program_directory
 from dockerd import running_dockerd
 from inputs import busybox_root
 
@@ -116,6 +116,7 @@ def test_beside_dockerd(engine, reference, tmp_path):
         assert play(engine.host, DOCKER, command, str(tmp_path)) == theirs, command
 
 
+@newer_client
 def test_both_clients(tmp_path):
     """The same commands, by both clients, to an engine each."""
     shutil.copy(busybox_root(), tmp_path / "bb.tar")
@@ -134,6 +135,7 @@ def disk_bytes(path):
     return int(subprocess.check_output(["du", "-s", "--block-size=1", path], text=True).split()[0])
 
 
+@newer_client
 def test_figures(engine, tmp_path):
     """SIZE is the sum of the layers, df counts each once, and the bytes on disk are what du says."""
     engine.tare("import", str(busybox_root()), "figures:base")
@@ -168,6 +170,7 @@ def test_figures(engine, tmp_path):
     engine.tare("volume", "rm", "fv")
 
 
+@newer_client
 def test_ambiguous_id(engine, tmp_path):
     """A prefix that two images share names neither; one digit more does."""
     ids = []
@@ -183,6 +186,7 @@ def test_ambiguous_id(engine, tmp_path):
         assert engine.client(program, "image", "rm", one[: len(prefix) + 2 if one in twins else 12]).stdout.startswith(f"Deleted: sha256:{one}\n")
 
 
+@newer_client
 def test_tree(engine):
     engine.tare("import", str(busybox_root()), "tree:1")
     engine.tare("tag", "tree:1", "a.longer/name/of:tree")

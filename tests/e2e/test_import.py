@@ -21,7 +21,7 @@ import urllib.parse
 
 import pytest
 
-from conftest import UnixConnection, finish, make_engine, program_directory
+from conftest import UnixConnection, finish, make_engine, newer_client, program_directory
 from dockerd import running_dockerd
 from inputs import busybox_root
 from registries import Authority
@@ -191,6 +191,7 @@ def test_every_change(engine, reference):
     assert accepted == {"CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "USER", "VOLUME", "WORKDIR"}
 
 
+@newer_client
 def test_changes_by_clients(place, engine, reference):
     """All that are accepted at once, one that is not, and one that is wrong."""
     changes = ["ENV A=1", "env B=$A", "CMD [\"sh\", \"-c\", \"echo $A $B\"]", "WORKDIR /tmp", "LABEL x=y", "USER root:extra", "VOLUME /v", "EXPOSE 80", "ONBUILD RUN true", "ENTRYPOINT []", "HEALTHCHECK CMD true"]
@@ -230,6 +231,7 @@ DOCKER import root.tar from:file/x; DOCKER import root.tar from:file; DOCKER ima
 """.strip().splitlines()
 
 
+@newer_client
 def test_sources_names_and_texts(place, engine, reference):
     for line in SOURCES:
         for name, url in place.urls.items():
@@ -284,6 +286,7 @@ def test_compressions(place, engine, reference, form):
         assert engine.api("GET", "/images/broken/json").status == 404
 
 
+@newer_client
 def test_nameless_dangles(place, engine):
     for program in CLIENTS.values():
         printed = engine.client(program, "import", os.path.join(place.top, "root.tar")).stdout

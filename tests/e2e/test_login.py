@@ -11,7 +11,7 @@ import urllib.parse
 
 import pytest
 
-from conftest import program_directory
+from conftest import newer_client, program_directory
 from fake_engine import FakeEngine
 
 TARE = os.path.join(program_directory(), "tare")
@@ -71,6 +71,7 @@ def sent(fake, path, header):
     return json.loads(base64.urlsafe_b64decode(found[-1]))
 
 
+@newer_client
 @pytest.mark.parametrize("program", [TARE, DOCKER])
 def test_file(fake, program):
     result = fake.call(program, "login", "-u", "me", "--password-stdin", "reg.example:5000", input="p:w d\n")
@@ -102,6 +103,7 @@ def test_file(fake, program):
     assert json.loads(fake.config.read_text(encoding="utf-8")).get("auths", {}) == {}
 
 
+@newer_client
 @pytest.mark.parametrize("program", [TARE, DOCKER])
 def test_refusals(fake, program):
     for words, text in [

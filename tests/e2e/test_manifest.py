@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import program_directory
+from conftest import newer_client, program_directory
 from inputs import busybox_root
 from local_registry import Registry
 
@@ -34,6 +34,7 @@ def both(engine, tmp_path, *words):
     return [(result.returncode, result.stdout, result.stderr) for result in results]
 
 
+@newer_client
 def test_like_docker(engine, registry, tmp_path):
     host = registry.host
     known = [

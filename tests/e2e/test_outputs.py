@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from conftest import program_directory
+from conftest import NEWER_DOCKER, newer_client, program_directory
 from inputs import busybox_root
 
 TARE = os.path.join(program_directory(), "tare")
-DOCKER = "/usr/local/bin/docker"
+DOCKER = NEWER_DOCKER or "/usr/bin/docker"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -142,6 +142,7 @@ def split(line):
     return [*match[1].split(" "), match[2], *match[3].split()] if match else line.split(" ")
 
 
+@newer_client
 @pytest.mark.parametrize("line", LINES)
 def test_output(engine, line):
     now = engine.tare("info", "--format", "{{.SystemTime}}").stdout.strip()

@@ -8,7 +8,7 @@ import urllib.parse
 import pytest
 
 import http_server
-from conftest import program_directory
+from conftest import newer_client, program_directory
 from registries import DockerRegistry
 
 TARE = os.path.join(program_directory(), "tare")
@@ -52,6 +52,7 @@ def both(engine, *words):
     return ours
 
 
+@newer_client
 def test_like_docker(engine, index):
     term = f"{index.host}/tool"
     rows = both(engine, term).stdout.splitlines()

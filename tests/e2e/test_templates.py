@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from conftest import TOP, program_directory
+from conftest import TOP, newer_client, program_directory
 from inputs import busybox_root
 
 TARE = os.path.join(program_directory(), "tare")
@@ -55,12 +55,14 @@ def same(engine, words):
     assert results[0] == results[1], words
 
 
+@newer_client
 @pytest.mark.parametrize("command, templates, name", COMMANDS, ids=[" ".join(one[0]) for one in COMMANDS])
 def test_command(engine, command, templates, name):
     for template in templates.replace("\n", "|").split("|"):
         same(engine, [*command, template.replace("~", "|"), *([name] if name else [])])
 
 
+@newer_client
 @pytest.mark.parametrize("part", range(3))
 def test_language(engine, part):
     """Every third of the unit test's table (which has what docker prints), over the engine."""

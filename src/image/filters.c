@@ -18,15 +18,16 @@ bool image_filter_check_names(const json_t *filters, const char *const *known, G
 bool image_filter_time(const char *text, gint64 *ret_ns, GError **error)
 {
     gint64 duration;
-    guint64 seconds;
-    g_autofree char *whole = g_strdup(text);
-    char *dot = strchr(whole, '.');
-    if (dot)
-        *dot = '\0';
+    guint64 seconds, nanoseconds = 0;
+    g_auto(GStrv) parts = g_strsplit(text, ".", 2);
     if (timestamp_parse(text, ret_ns))
         return true;
-    if (parse_uint(whole, G_MAXINT64 / 1000000000, &seconds))
-        return *ret_ns = (gint64)seconds * 1000000000, true;
+    if (parts[0] && parse_uint(parts[0], G_MAXINT64 / 1000000000 - 1, &seconds)) {
+        g_autofree char *digits =
+            g_strdup_printf("%.9s%.*s", parts[1] ? parts[1] : "", parts[1] ? MAX(9 - (int)strlen(parts[1]), 0) : 1, "000000000");
+        if (parse_uint(digits, 999999999, &nanoseconds))
+            return *ret_ns = (gint64)(seconds * 1000000000 + nanoseconds), true;
+    }
     if (parse_duration_ns(text, &duration))
         return *ret_ns = timestamp_now() - duration, true;
     g_autofree char *date = g_strconcat(text, strchr(text, 'T') ? "Z" : "T00:00:00Z", NULL);

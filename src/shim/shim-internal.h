@@ -373,6 +373,8 @@ struct shim {
     enum shim_state state;
     struct runtime_container *container;
     struct loop_watch *pidfd_watch, *oom_fd_watch;
+    struct loop_timer *oom_timer; /* while a kill that was announced is not seen */
+    int oom_looks;
     struct loop_timer *drain_timer;
     struct log_file *log;
     struct stdio stdio;

@@ -298,7 +298,7 @@ def test_only_what_the_plan_can_use_is_sent(engine, tmp_path, name):
     folder = tmp_path / "context"
     folder.mkdir()
     part = 300000
-    write(folder, {"one/data": os.urandom(part), "two/data": os.urandom(part), "two/sub/x.c": "c", "three.txt": os.urandom(part), "sub/ignored": os.urandom(part), "four/data": os.urandom(part),
+    write(folder, {"one/data": os.urandom(part), "two/data": os.urandom(part), "two/sub/x.c": name, "three.txt": os.urandom(part), "sub/ignored": os.urandom(part), "four/data": os.urandom(part),
                    "Dockerfile": "FROM bb:1\n" + dockerfile + "\n", ".dockerignore": "sub\n" if name == "what is ignored" else ""})
     os.symlink("two", folder / "link")
     with open(folder / "four/huge", "wb") as file:

@@ -158,6 +158,23 @@ def test_podman_loads_and_saves(engine, saved, tmp_path):
     shutil.rmtree(directory)
 
 
+def test_archives_of_buildah(engine, tmp_path):
+    directory = tempfile.mkdtemp(prefix="tare-buildah-")
+    buildah = ("--root", directory + "/root", "--runroot", directory + "/run", "--storage-driver", "vfs")
+    made = tool("buildah", *buildah, "from", "scratch").strip()
+    tool("buildah", *buildah, "add", made, str(busybox_root()), "/")
+    tool("buildah", *buildah, "config", "--cmd", "echo hello", made)
+    for kind in ("docker-archive", "oci-archive"):
+        path = str(tmp_path / kind)
+        tool("buildah", *buildah, "commit", made, f"example.org/buildah:{kind}")
+        tool("buildah", *buildah, "push", f"example.org/buildah:{kind}", f"{kind}:{path}:example.org/buildah:{kind}")
+        assert engine.tare("load", "-i", path).stdout == f"Loaded image: example.org/buildah:{kind}\n"
+        assert engine.tare("run", "--rm", "--network", "none", f"example.org/buildah:{kind}").stdout == "hello\n"
+        engine.docker("image", "rm", f"example.org/buildah:{kind}")
+    tool("buildah", *buildah, "rm", "--all")
+    shutil.rmtree(directory)
+
+
 def test_save_compress_load(engine, saved, new_engine):
     other = new_engine("--storage-backend", "unpacked").start()
     for compress in (gzip.compress, lambda data: subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True).stdout):

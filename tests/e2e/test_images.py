@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -261,3 +262,19 @@ def test_fields_by_version(engine, version):
     none = version < 43
     assert dangling["RepoTags"] == (["<none>:<none>"] if none else []) and dangling["RepoDigests"] == (["<none>@<none>"] if none else [])
     assert json.loads(engine.tare("image", "prune", "-f", "--filter", "label!=x").stdout.count("deleted: sha256:").__str__()) == 2
+
+
+def test_until(engine):
+    """Of `images -f`, which Debian's dockerd has not."""
+    moments = []
+    for number in (1, 2):
+        engine.tare("import", "-c", f"LABEL n={number}", str(busybox_root()), f"u:{number}")
+        time.sleep(0.05)
+        moments.append(f"{time.time():.3f}")
+        time.sleep(0.05)
+    for program in (TARE, DOCKER):
+        tags = [engine.client(program, "images", "-f", f"until={moment}", "--format", "{{.Tag}}").stdout.split() for moment in (*moments, "1h")]
+        assert tags == [["1"], ["2", "1"], []], program
+        assert engine.client(program, "images", "-f", "until=1h", "-f", "label=n", "-q").stdout == ""
+        refused = engine.client(program, "images", "-f", "until=yesterday", check=False)
+        assert (refused.returncode, refused.stdout) == (1, "") and "yesterday" in refused.stderr, refused

@@ -7,8 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import finish, make_engine
-from inputs import busybox_root
+from test_limits import client, engine  # noqa: F401 fixtures
 
 
 def has_apparmor():
@@ -21,19 +20,6 @@ def has_apparmor():
 
 APPARMOR = has_apparmor()
 CURRENT = "cat /proc/self/attr/current 2>/dev/null || echo none"
-
-
-@pytest.fixture(scope="module")
-def engine():
-    running = make_engine().start()
-    running.tare("import", str(busybox_root()), "busybox")
-    yield running
-    finish(running)
-
-
-@pytest.fixture(params=["tare", "docker"])
-def client(request, engine):
-    return getattr(engine, request.param)
 
 
 def confined(text):

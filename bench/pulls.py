@@ -182,9 +182,42 @@ def pull_again(engine, work):
     return time.monotonic() - begin
 
 
+def have(engine, name):
+    if not engine.output("images", "-q", f"{HOST}/{name}:1"):
+        engine.command(*pull_command(engine, name))
+
+
+def save_six(engine, work):
+    have(engine, "six")
+    path = work / f"{engine.name}-six.tar"
+    path.unlink(missing_ok=True)  # podman refuses to write over it
+    begin = time.monotonic()
+    engine.command("save", "-o", str(path), f"{HOST}/six:1")
+    return time.monotonic() - begin
+
+
+def load_six(engine, work):
+    if not (work / f"{engine.name}-six.tar").exists():
+        save_six(engine, work)
+    engine.command("rmi", "-f", f"{HOST}/six:1", check=False)
+    begin = time.monotonic()
+    engine.command("load", "-q", "-i", str(work / f"{engine.name}-six.tar"))
+    return time.monotonic() - begin
+
+
+def remove_six(engine, work):
+    have(engine, "six")
+    begin = time.monotonic()
+    engine.command("rmi", f"{HOST}/six:1")
+    return time.monotonic() - begin
+
+
 PARTS = [
     ("pull of six layers", pull("six"), 3, "1/5"),
     ("pull of it, all there", pull_again, 5, "≤ 20 ms"),
+    ("save of six layers", save_six, 3, "1/12"),
+    ("load of six layers", load_six, 3, "1/8"),
+    ("rmi of six layers, the answer", remove_six, 3, "1/20"),
     ("pull of one layer of 1 GB", pull("fat"), 3, "1/5"),
     ("pull of it, 20 MB/s a connection", pull("fat", SLOW_HOST), 1, "ranges"),
     ("pull of 100 small layers", pull("many"), 3, "1/5"),

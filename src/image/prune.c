@@ -107,6 +107,7 @@ bool image_store_prune(struct image_store *store, bool dangling_only, const json
     if (!store_remove_many(store, (const char *const *)names->pdata, lines, error) || !layers_size(store, &after, error))
         return false;
     bool any = json_array_size(lines) > 0;
+    layer_store_wait_for_space(store->layers);
     *ret = json_pack("{s:o, s:I}", "ImagesDeleted", any ? g_steal_pointer(&lines) : json_null(), "SpaceReclaimed",
                      (json_int_t)(before - after));
     return true;

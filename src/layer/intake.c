@@ -36,6 +36,7 @@ struct intake {
 struct intake *intake_new(struct layer_store *store, guint64 max_bytes, GError **error)
 {
     g_autofree char *temporary = NULL;
+    release_wait(store->release); /* a removal made room for this, perhaps */
     int fd = file_new_temporary(store->fd, 0600, &temporary, error);
     if (fd < 0)
         return NULL;

@@ -22,6 +22,7 @@ struct layer_store {
     char *verdict;
     GMutex publish; /* renames of finished layers */
     struct mount_cache *mounts;
+    struct release *release;
     GThread *cleaner; /* removes what the probe left; NULL */
     GThread *sweeper; /* removes what another backend left; NULL */
 };
@@ -34,6 +35,14 @@ void layer_file_name(const char *diff_id, enum layer_file kind, char ret[LAYER_N
 /* TARE_ERROR_INVALID for what is no digest: nothing else may become a path. */
 bool layer_check_diff_id(const char *diff_id, GError **error);
 int layer_open_file(struct layer_store *store, const char *diff_id, enum layer_file kind, GError **error);
+
+/* ---- release.c: space of removed files, given back behind the answer ---- */
+struct release *release_new(void);
+/* Removes dirfd/name, whose name is gone at once; the blocks of a large file are freed by a thread. -1 with errno. Any thread. */
+int release_unlink(struct release *release, int dirfd, const char *name);
+/* Until all that was removed is free. */
+void release_wait(struct release *release);
+void release_free(struct release *release);
 
 /* ---- intake.c: the tar of a layer to be, in a temporary file, hashed on the way ---- */
 struct intake;

@@ -178,8 +178,11 @@ bool layer_store_verify(struct layer_store *store, const char *diff_id, bool *re
 bool layer_store_is_damaged(struct layer_store *store, const char *diff_id);
 /* fdatasync of tar and index; after it the layer may be marked durable. */
 bool layer_store_make_durable(struct layer_store *store, const char *diff_id, GError **error);
-/* Closes cached mounts, unlinks both files; absent is success. The caller knows that nothing refers to it. */
+/* Closes cached mounts, unlinks both files; absent is success. The caller knows that nothing refers to it. The space of a large
+ * layer comes back a little later; what is ingested next waits for it. */
 bool layer_store_remove(struct layer_store *store, const char *diff_id, GError **error);
+/* Until the space of all removed layers is back: for who says how much it is. */
+void layer_store_wait_for_space(struct layer_store *store);
 /* Removes what no chain of these uses: fix-ups whose chain id is not in the set. */
 bool layer_store_remove_fixups(struct layer_store *store, const char *chain_id, GError **error);
 /* Chain ids of all fix-ups, as the function above takes them; NULL-terminated, g_strfreev. */

@@ -198,6 +198,7 @@ bool layer_store_open(const char *data_root, const struct layer_store_options *o
     store->stall_us = (gint64)(options->stall_seconds ? options->stall_seconds : DEFAULT_STALL_SECONDS) * G_USEC_PER_SEC;
     store->max_layer_bytes = options->max_layer_bytes ? options->max_layer_bytes : DEFAULT_MAX_LAYER_BYTES;
     g_mutex_init(&store->publish);
+    store->release = release_new();
     if (!open_directories(store, error) || !layer_mounts_open(store, options, error)) {
         layer_store_close(store);
         return false;
@@ -215,6 +216,7 @@ void layer_store_close(struct layer_store *store)
     if (store->sweeper)
         g_thread_join(store->sweeper);
     layer_mounts_close(store);
+    release_free(store->release);
     fd_clear(&store->fd);
     g_mutex_clear(&store->publish);
     g_free(store->ingest_program);
@@ -285,7 +287,7 @@ static bool unlink_files(struct layer_store *store, const char *diff_id, GError 
     for (size_t i = 0; i < G_N_ELEMENTS(order); i++) {
         char name[LAYER_NAME_ROOM];
         layer_file_name(diff_id, order[i], name);
-        if (unlinkat(store->fd, name, 0) < 0 && errno != ENOENT)
+        if (release_unlink(store->release, store->fd, name) < 0 && errno != ENOENT)
             return error_set_errno(error, errno, "remove layer %s", diff_id);
     }
     return true;
@@ -299,6 +301,11 @@ bool layer_store_remove(struct layer_store *store, const char *diff_id, GError *
     bool ok = unlink_files(store, diff_id, error);
     g_mutex_unlock(&store->publish);
     return ok;
+}
+
+void layer_store_wait_for_space(struct layer_store *store)
+{
+    release_wait(store->release);
 }
 
 static char *path_of(const struct layer_store *store, const char *diff_id, enum layer_file kind)

@@ -156,6 +156,33 @@ static void test_damage_is_found(void **state)
     assert_true(error_is(error, TARE_ERROR_INVALID));
 }
 
+/* Files that are removed and still open here. */
+static guint count_held(void)
+{
+    g_autoptr(GDir) fds = g_dir_open("/proc/self/fd", 0, NULL);
+    guint held = 0;
+    for (const char *name; (name = g_dir_read_name(fds));) {
+        g_autofree char *link = g_strconcat("/proc/self/fd/", name, NULL), *target = g_file_read_link(link, NULL);
+        held += target && strstr(target, "layers/sha256/") && g_str_has_suffix(target, " (deleted)");
+    }
+    return held;
+}
+
+static void test_the_space_of_a_removed_layer_comes_back(void **state)
+{
+    struct place *place = *state;
+    open_store(place, NULL);
+    shell(place, "mkdir -p big && head -c 6000000 /dev/zero > big/zeros && tar -C big -cf big.tar .");
+    struct layer_info info = ingest(place, "big.tar");
+    assert_true(layer_store_remove(place->store, info.diff_id, NULL));
+    assert_false(layer_store_has(place->store, info.diff_id));
+    layer_store_wait_for_space(place->store);
+    assert_int_equal(count_held(), 0);
+    info = ingest(place, "big.tar");
+    assert_true(layer_store_has(place->store, info.diff_id));
+    assert_true(layer_store_remove(place->store, info.diff_id, NULL)); /* and closing ends what is under way */
+}
+
 static void test_a_damaged_index_is_made_again(void **state)
 {
     struct place *place = *state;
@@ -339,12 +366,19 @@ static void test_decode_for_archives(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        T(ingest_keeps_the_tar),          T(everything_is_private),
-        T(bad_input_leaves_nothing),      T(same_layer_at_the_same_time),
-        T(leftovers_are_swept),           T(damage_is_found),
-        T(a_damaged_index_is_made_again), T(a_lying_decoder_changes_nothing),
-        T(cancel_ends_a_hanging_worker),  T(a_hanging_worker_is_ended),
-        T(a_dying_worker_is_an_error),    T(full_disk),
+        T(ingest_keeps_the_tar),
+        T(everything_is_private),
+        T(bad_input_leaves_nothing),
+        T(same_layer_at_the_same_time),
+        T(leftovers_are_swept),
+        T(damage_is_found),
+        T(the_space_of_a_removed_layer_comes_back),
+        T(a_damaged_index_is_made_again),
+        T(a_lying_decoder_changes_nothing),
+        T(cancel_ends_a_hanging_worker),
+        T(a_hanging_worker_is_ended),
+        T(a_dying_worker_is_an_error),
+        T(full_disk),
         T(decode_for_archives),
     };
     return own_mounts("test_layer_store") ? cmocka_run_group_tests(tests, NULL, NULL) : 1;

@@ -74,12 +74,9 @@ static bool parse_seconds(const char *text, gint64 *ret_ns)
 bool api_query_time(const struct api_request *request, const char *name, gint64 *ret_ns, GError **error)
 {
     const char *text = api_query(request, name);
-    gint64 ago;
     *ret_ns = 0;
-    if (!text || parse_seconds(text, ret_ns) || timestamp_parse(text, ret_ns))
+    if (!text || parse_seconds(text, ret_ns) || timestamp_parse_given(text, timestamp_now(), ret_ns))
         return true;
-    if (parse_duration_ns(text, &ago))
-        return *ret_ns = timestamp_now() - ago, true;
     return error_set(error, TARE_ERROR_INVALID, "invalid value for \"%s\": value is not a valid time: %s", name, text);
 }
 

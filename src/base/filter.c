@@ -82,24 +82,25 @@ bool filters_matches_labels(const json_t *filters, const json_t *labels)
     return true;
 }
 
+bool filter_time(const char *text, gint64 *ret_ns, GError **error)
+{
+    gint64 ns;
+    if (!timestamp_parse_given(text, timestamp_now(), &ns))
+        return error_set(error, TARE_ERROR_INVALID, "failed to parse value as time or duration: \"%s\"", text);
+    *ret_ns = ns ? ns : 1;
+    return true;
+}
+
 bool filters_until(const json_t *filters, gint64 *ret_ns, GError **error)
 {
     g_auto(GStrv) values = filters_values(filters, "until");
-    gint64 duration;
-    guint64 seconds;
     if (!values[0]) {
         *ret_ns = 0;
         return true;
     }
     if (values[1])
         return error_set(error, TARE_ERROR_INVALID, "more than one until filter specified");
-    if (parse_uint(values[0], G_MAXINT64 / 1000000000, &seconds))
-        *ret_ns = (gint64)seconds * 1000000000;
-    else if (parse_duration_ns(values[0], &duration))
-        *ret_ns = timestamp_now() - duration;
-    else if (!timestamp_parse(values[0], ret_ns))
-        return error_set(error, TARE_ERROR_INVALID, "failed to parse value as time or duration: \"%s\"", values[0]);
-    return true;
+    return filter_time(values[0], ret_ns, error);
 }
 
 bool filters_bool(const json_t *filters, const char *key, bool fallback, bool *ret, GError **error)

@@ -16,7 +16,9 @@ bool filters_matches_exactly(const json_t *filters, const char *key, const char 
 bool filters_matches(const json_t *filters, const char *key, const char *text);
 /* "label" (all must match) and "label!" (none may): values are "key" or "key=value". */
 bool filters_matches_labels(const json_t *filters, const json_t *labels);
-/* "until": RFC 3339, seconds since 1970 or a duration before now. 0 where absent; more than one is INVALID. */
+/* "until": one time, as filter_time reads it. 0 where absent; more than one is INVALID. */
 bool filters_until(const json_t *filters, gint64 *ret_ns, GError **error);
+/* What timestamp_parse_given takes; never 0, so that the start of 1970 is not taken for no filter. */
+bool filter_time(const char *text, gint64 *ret_ns, GError **error);
 /* A boolean value ("1", "true", …); fallback where absent. */
 bool filters_bool(const json_t *filters, const char *key, bool fallback, bool *ret, GError **error);

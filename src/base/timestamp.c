@@ -1,5 +1,7 @@
 #include "base/timestamp.h"
 
+#include "base/parse.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -101,30 +103,101 @@ static bool parse_offset(const char **at, int *ret_seconds)
     return true;
 }
 
+static bool parse_date(const char **at, struct tm *tm)
+{
+    return field(at, 4, &tm->tm_year) && literal(at, '-') && field(at, 2, &tm->tm_mon) && literal(at, '-') &&
+           field(at, 2, &tm->tm_mday);
+}
+
+/* "T07:17:03.5"; short: minutes and seconds may be missing. */
+static bool parse_clock(const char **at, struct tm *tm, gint64 *ret_fraction, bool may_be_short)
+{
+    *ret_fraction = 0;
+    if (!literal(at, 'T') || !field(at, 2, &tm->tm_hour))
+        return false;
+    if (may_be_short && **at != ':')
+        return true;
+    if (!literal(at, ':') || !field(at, 2, &tm->tm_min))
+        return false;
+    if (may_be_short && **at != ':')
+        return true;
+    return literal(at, ':') && field(at, 2, &tm->tm_sec) && parse_fraction(at, ret_fraction);
+}
+
+static bool join(struct tm *tm, gint64 fraction, gint64 offset, gint64 *ret)
+{
+    if (tm->tm_mon < 1 || tm->tm_mon > 12 || tm->tm_year < 1 || tm->tm_hour > 23 || tm->tm_min > 59 || tm->tm_sec > 60 ||
+        !g_date_valid_dmy((GDateDay)tm->tm_mday, (GDateMonth)tm->tm_mon, (GDateYear)tm->tm_year))
+        return false;
+    if (tm->tm_year == 1) {
+        *ret = 0;
+        return true;
+    }
+    if (tm->tm_year < 1678 || tm->tm_year > 2261)
+        return false;
+    tm->tm_year -= 1900;
+    tm->tm_mon -= 1;
+    *ret = ((gint64)timegm(tm) - offset) * NS_PER_SECOND + fraction;
+    return true;
+}
+
 bool timestamp_parse(const char *text, gint64 *ret)
 {
     struct tm tm = { 0 };
     gint64 fraction;
     int offset;
     const char *at = text;
-    if (!text || !field(&at, 4, &tm.tm_year) || !literal(&at, '-') || !field(&at, 2, &tm.tm_mon) || !literal(&at, '-') ||
-        !field(&at, 2, &tm.tm_mday) || !literal(&at, 'T') || !field(&at, 2, &tm.tm_hour) || !literal(&at, ':') ||
-        !field(&at, 2, &tm.tm_min) || !literal(&at, ':') || !field(&at, 2, &tm.tm_sec) || !parse_fraction(&at, &fraction) ||
-        !parse_offset(&at, &offset) || *at)
+    return text && parse_date(&at, &tm) && parse_clock(&at, &tm, &fraction, false) && parse_offset(&at, &offset) && !*at &&
+           join(&tm, fraction, offset, ret);
+}
+
+static int local_offset(gint64 now_ns)
+{
+    time_t now = (time_t)(now_ns / NS_PER_SECOND);
+    struct tm local = { 0 };
+    localtime_r(&now, &local);
+    return (int)local.tm_gmtoff;
+}
+
+static bool parse_local(const char *text, gint64 now_ns, gint64 *ret)
+{
+    struct tm tm = { 0 };
+    gint64 fraction = 0;
+    int offset;
+    const char *at = text;
+    if (!parse_date(&at, &tm) || (g_ascii_toupper(*at) == 'T' && !parse_clock(&at, &tm, &fraction, true)))
         return false;
-    if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 ||
-        tm.tm_sec > 60)
+    if (!*at)
+        offset = local_offset(now_ns);
+    else if (!parse_offset(&at, &offset) || *at)
         return false;
-    if (tm.tm_year == 1) {
-        *ret = 0;
+    return join(&tm, fraction, offset, ret);
+}
+
+static bool parse_seconds(const char *text, gint64 *ret)
+{
+    guint64 seconds;
+    gint64 fraction = 0;
+    size_t length = strcspn(text, ".");
+    g_autofree char *whole = g_strndup(text, length);
+    const char *at = text + length;
+    if (!parse_uint(whole, G_MAXINT64 / NS_PER_SECOND - 1, &seconds) ||
+        (strcmp(at, ".") != 0 && !(parse_fraction(&at, &fraction) && !*at)))
+        return false;
+    *ret = (gint64)seconds * NS_PER_SECOND + fraction;
+    return true;
+}
+
+bool timestamp_parse_given(const char *text, gint64 now_ns, gint64 *ret)
+{
+    gint64 ago, then;
+    if (strcmp(text, "0") != 0 && parse_duration_ns(text, &ago)) {
+        if (__builtin_sub_overflow(now_ns, ago, &then))
+            return false;
+        *ret = then;
         return true;
     }
-    if (tm.tm_year < 1678 || tm.tm_year > 2261)
-        return false;
-    tm.tm_year -= 1900;
-    tm.tm_mon -= 1;
-    *ret = ((gint64)timegm(&tm) - offset) * NS_PER_SECOND + fraction;
-    return true;
+    return parse_local(text, now_ns, ret) || parse_seconds(text, ret);
 }
 
 char *duration_human(gint64 ns)

@@ -1,7 +1,6 @@
 /* container logs. */
 #include "cli/cli-internal.h"
 
-#include "base/parse.h"
 #include "base/timestamp.h"
 
 #include <string.h>
@@ -10,28 +9,14 @@
 /* A point in time for the API: a duration before now, a date, or seconds as they are. */
 char *time_text(const char *text, GError **error)
 {
-    gint64 ns, age;
-    guint64 whole;
-    g_autofree char *head = g_strndup(text, strcspn(text, "."));
+    gint64 ns;
     if (!*text)
         return NULL;
-    if (parse_uint(head, G_MAXINT64, &whole))
+    if (strspn(text, "0123456789.") == strlen(text))
         return g_strdup(text);
-    if (parse_duration_ns(text, &age))
-        ns = timestamp_now() - age;
-    else if (!timestamp_parse(text, &ns)) {
-        g_autoptr(GTimeZone) zone = g_time_zone_new_local();
-        /* "2026-11-24", "2026-11-24T07:17", "…:03": what is left out is the start of it, in local time */
-        const char *t = strchr(text, 'T');
-        g_autofree char *full =
-            t ? g_strdup_printf("%s%s", text, strchr(t, ':') ? strchr(strchr(t, ':') + 1, ':') ? "" : ":00" : ":00:00")
-              : g_strdup_printf("%sT00:00:00", text);
-        g_autoptr(GDateTime) when = g_date_time_new_from_iso8601(full, zone);
-        if (!when) {
-            error_set(error, TARE_ERROR_INVALID, "failed to parse value as time or duration: \"%s\"", text);
-            return NULL;
-        }
-        ns = g_date_time_to_unix(when) * G_GINT64_CONSTANT(1000000000) + g_date_time_get_microsecond(when) * 1000;
+    if (!timestamp_parse_given(text, timestamp_now(), &ns)) {
+        error_set(error, TARE_ERROR_INVALID, "failed to parse value as time or duration: \"%s\"", text);
+        return NULL;
     }
     return g_strdup_printf("%" G_GINT64_FORMAT ".%09" G_GINT64_FORMAT, ns / 1000000000, ns % 1000000000);
 }

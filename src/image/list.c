@@ -206,7 +206,7 @@ static bool read_times(struct image_store *store, const json_t *filters, struct 
         filter->since_ns = MAX(filter->since_ns, ns);
     }
     for (char **value = until; *value; value++) {
-        if (!image_filter_time(*value, &ns, error))
+        if (!filter_time(*value, &ns, error))
             return false;
         filter->before_ns = filter->before_ns ? MIN(filter->before_ns, ns) : ns;
     }
@@ -255,7 +255,7 @@ static bool read_filter(struct image_store *store, const json_t *filters, struct
     filter->has_labels = filters_has(filters, "label") || filters_has(filters, "label!");
     filter->has_references = json_object_get(filters, "reference") != NULL;
     filter->references = filters_values(filters, "reference");
-    return image_filter_check_names(filters, known, error) && check_patterns(filter->references, error) &&
+    return filters_validate(filters, known, error) && check_patterns(filter->references, error) &&
            read_dangling(filters, filter, error) && read_times(store, filters, filter, error);
 }
 

@@ -72,24 +72,13 @@ static bool layers_size(struct image_store *store, gint64 *ret, GError **error)
     return database_get_int(store->database, 0, ret, error, "SELECT coalesce(sum(content_bytes), 0) FROM layer", NULL);
 }
 
-static bool read_until(const json_t *filters, gint64 *ret, GError **error)
-{
-    g_auto(GStrv) until = filters_values(filters, "until");
-    *ret = 0;
-    if (!until[0])
-        return true;
-    if (until[1])
-        return error_set(error, TARE_ERROR_INVALID, "more than one until filter specified");
-    return image_filter_time(until[0], ret, error);
-}
-
 bool image_store_prune(struct image_store *store, bool dangling_only, const json_t *filters, json_t **ret, GError **error)
 {
     static const char *const known[] = { "dangling", "label", "label!", "until", NULL };
     g_autoptr(GPtrArray) candidates = g_ptr_array_new_with_free_func(candidate_free);
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     gint64 until_ns, before, after;
-    if (!image_filter_check_names(filters, known, error) || !read_until(filters, &until_ns, error) ||
+    if (!filters_validate(filters, known, error) || !filters_until(filters, &until_ns, error) ||
         !layers_size(store, &before, error) ||
         !database_query(
             store->database, take_candidate, candidates, error,

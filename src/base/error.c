@@ -19,6 +19,20 @@ int error_http_status(const GError *error)
     return http_status[error->code];
 }
 
+enum tare_error error_code_of_refusal(int status)
+{
+    switch (status) {
+    case 401:
+        return TARE_ERROR_UNAUTHORIZED;
+    case 403:
+        return TARE_ERROR_FORBIDDEN;
+    case 404:
+        return TARE_ERROR_NOT_FOUND;
+    default:
+        return TARE_ERROR_INTERNAL;
+    }
+}
+
 void error_fill(GError **error, enum tare_error code, const char *format, ...)
 {
     if (!error)

@@ -28,6 +28,8 @@ enum tare_error {
 
 /* The HTTP status for an error of any domain (500 for those of others). */
 int error_http_status(const GError *error);
+/* What another server's refusal is to our client: it needs a login, may not, or what it asks for is not there; INTERNAL else. */
+enum tare_error error_code_of_refusal(int status);
 
 static inline bool error_false(void)
 {

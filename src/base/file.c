@@ -67,7 +67,7 @@ bool file_write(int dirfd, const char *name, const void *data, size_t length, mo
     return ok;
 }
 
-bool file_sweep_temporaries(int dirfd, GError **error)
+static bool remove_entries(int dirfd, const char *prefix, GError **error)
 {
     int copy = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = copy < 0 ? NULL : fdopendir(copy);
@@ -78,10 +78,20 @@ bool file_sweep_temporaries(int dirfd, GError **error)
     }
     bool ok = true;
     for (struct dirent *entry; ok && (entry = readdir(dir));)
-        if (g_str_has_prefix(entry->d_name, FILE_TEMPORARY_PREFIX))
+        if (g_str_has_prefix(entry->d_name, prefix) && strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             ok = dir_remove_tree(dirfd, entry->d_name, error);
     closedir(dir);
     return ok;
+}
+
+bool file_sweep_temporaries(int dirfd, GError **error)
+{
+    return remove_entries(dirfd, FILE_TEMPORARY_PREFIX, error);
+}
+
+bool dir_empty(int dirfd, GError **error)
+{
+    return remove_entries(dirfd, "", error);
 }
 
 int dir_make(int dirfd, const char *name, mode_t mode, GError **error)

@@ -22,6 +22,8 @@ bool file_publish(int dirfd, const char *temporary, int fd, const char *name, bo
 /* Temporary names start with this; start-up sweeps them. */
 #define FILE_TEMPORARY_PREFIX ".tmp-"
 bool file_sweep_temporaries(int dirfd, GError **error);
+/* Removes all that is in a directory; the directory stays. */
+bool dir_empty(int dirfd, GError **error);
 
 /* mkdir that accepts an existing directory, and opens it (O_DIRECTORY|O_NOFOLLOW). -1 and error otherwise. */
 int dir_make(int dirfd, const char *name, mode_t mode, GError **error);

@@ -49,25 +49,14 @@ static int open_sub(const struct builder *builder, const char *name, GError **er
     return fd;
 }
 
-/* What is in it goes, it stays: on a full disk whoever waits for a block would take the one of a directory that is made anew. */
-static bool empty_directory(const char *path, int fd, GError **error)
-{
-    g_autoptr(GDir) entries = g_dir_open(path, 0, error);
-    bool good = entries != NULL;
-
-    for (const char *name; good && (name = g_dir_read_name(entries));)
-        good = dir_remove_tree(fd, name, error);
-    return good;
-}
-
 bool builder_open_directory(struct builder *builder, const char *directory, GError **error)
 {
-    g_autofree char *path = g_build_filename(directory, "tmp", NULL);
     g_autofd int top = dir_make_path(directory, 0700, error);
     g_autofd int caches = top < 0 ? -1 : dir_make(top, "caches", 0700, error);
     g_autofd int tmp = caches < 0 ? -1 : dir_make(top, "tmp", 0700, error);
 
-    if (tmp < 0 || !empty_directory(path, tmp, error))
+    /* It stays: on a full disk whoever waits for a block would take the one of a directory that is made anew. */
+    if (tmp < 0 || !dir_empty(tmp, error))
         return false;
     builder->directory = g_strdup(directory);
     builder->caches = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);

@@ -72,22 +72,6 @@ static size_t take_header(char *data, size_t size, size_t n, void *user)
     return size * n;
 }
 
-static enum tare_error status_code(long status)
-{
-    switch (status) {
-    case 400:
-        return TARE_ERROR_INVALID;
-    case 401:
-        return TARE_ERROR_UNAUTHORIZED;
-    case 403:
-        return TARE_ERROR_FORBIDDEN;
-    case 404:
-        return TARE_ERROR_NOT_FOUND;
-    default:
-        return TARE_ERROR_INTERNAL;
-    }
-}
-
 /* What the server says of its refusal belongs to the message. */
 static bool refused(struct download *download, long status, GError **error)
 {
@@ -95,7 +79,8 @@ static bool refused(struct download *download, long status, GError **error)
         if (!turn(download, error))
             return false;
     g_autofree char *text = g_strndup((char *)download->waiting->data, MIN(download->waiting->len, REFUSAL_MAX));
-    return error_set(error, status_code(status), "failed to GET %s with status %ld%s: %s", download->url, status,
+    enum tare_error code = status == 400 ? TARE_ERROR_INVALID : error_code_of_refusal((int)status);
+    return error_set(error, code, "failed to GET %s with status %ld%s: %s", download->url, status,
                      download->reason ? download->reason : "", g_strstrip(text));
 }
 

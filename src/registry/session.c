@@ -503,20 +503,6 @@ const char *http_status_name(int status)
     return "";
 }
 
-static enum tare_error code_of(int status)
-{
-    switch (status) {
-    case 401:
-        return TARE_ERROR_UNAUTHORIZED;
-    case 403:
-        return TARE_ERROR_FORBIDDEN;
-    case 404:
-        return TARE_ERROR_NOT_FOUND;
-    default:
-        return TARE_ERROR_INTERNAL;
-    }
-}
-
 /* Who cannot be reached at all is said in Docker's own words, which have the host alone. */
 static bool is_named(const struct registry_session *session, const char *message)
 {
@@ -549,7 +535,7 @@ bool registry_response_check(const struct registry_session *session, const struc
     if (response->status < 400)
         return true;
     g_autofree char *text = registry_error_text(response->body, response->body_length, NULL);
-    enum tare_error code = code_of(response->status);
+    enum tare_error code = error_code_of_refusal(response->status);
     if (text)
         return error_set(error, code, "%s", text);
     if (response->status == 429)

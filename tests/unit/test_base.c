@@ -1,6 +1,7 @@
 #include "base/digest.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/filter.h"
 #include "base/frame.h"
 #include "base/identifier.h"
 #include "base/parse.h"
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -96,6 +98,128 @@ static void timestamps(void **state)
     assert_false(timestamp_parse("2026-11-24", &ns));
     g_autofree char *human = duration_human(3ll * 7 * 24 * 3600 * 1000000000);
     assert_string_equal(human, "3 weeks");
+}
+
+static void times_that_users_give(void **state)
+{
+    const gint64 second = G_GINT64_CONSTANT(1000000000), now = 1700000000 * second, day = 1795478400 * second; /* 2026-11-24 */
+    static const struct {
+        const char *text;
+        gint64 from_day_ns; /* or from now */
+        bool from_now;
+    } given[] = {
+        { "2026-11-24", 0 },
+        { "2026-11-24Z", 0 },
+        { "2026-11-24-01:30", 5400 },
+        { "2026-11-24T07", 7 * 3600 },
+        { "2026-11-24T07Z", 7 * 3600 },
+        { "2026-11-24T07:17", 26220 },
+        { "2026-11-24T07:17+02:00", 19020 },
+        { "2026-11-24T07:17:03", 26223 },
+        { "2026-11-24T07:17:03.25", 26223 },
+        { "2026-11-24T07:17:03Z", 26223 },
+        { "2026-11-24T07:17:03.25-07:00", 26223 + 7 * 3600 },
+        { "1795478400", 0 },
+        { "1795478400.", 0 },
+        { "1795478400.25", 0 },
+        { "1795478400.2500000000001", 0 },
+        { "90s", -90, true },
+        { "1h30m", -5400, true },
+        { "1.5h", -5400, true },
+        { "-24h", 86400, true },
+        { "0s", 0, true },
+    };
+    static const char *const refused[] = { "",
+                                           "x",
+                                           "yesterday",
+                                           "2026-13-01",
+                                           "2026-02-30",
+                                           "2026-11-24T",
+                                           "2026-11-24T07:",
+                                           "2026-11-24T25",
+                                           "2026-11-24T07:17.5",
+                                           "2026-11-24 07:17:03",
+                                           "-5",
+                                           "1e9",
+                                           "1.x",
+                                           "99999999999",
+                                           "2026-11-24T07:17:03.",
+                                           "2026-11-24ZZ",
+                                           "3000-01-01" };
+    g_setenv("TZ", "UTC", TRUE);
+    tzset();
+    for (size_t i = 0; i < G_N_ELEMENTS(given); i++) {
+        gint64 ns = 0, wanted = (given[i].from_now ? now : day) + given[i].from_day_ns * second;
+        bool has_fraction = strstr(given[i].text, ".25") != NULL;
+        assert_true(timestamp_parse_given(given[i].text, now, &ns));
+        assert_int_equal(ns, wanted + (has_fraction ? second / 4 : 0));
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(refused); i++) {
+        gint64 ns = 7;
+        assert_false(timestamp_parse_given(refused[i], now, &ns));
+        assert_int_equal(ns, 7);
+    }
+    gint64 ns;
+    assert_true(timestamp_parse_given("0", now, &ns));
+    assert_int_equal(ns, 0);
+    assert_false(timestamp_parse_given("-2562047h", now, &ns)); /* beyond what counts */
+    g_setenv("TZ", "XXX-2", TRUE);
+    tzset();
+    assert_true(timestamp_parse_given("2026-11-24T02:00", now, &ns));
+    assert_int_equal(ns, day);
+    g_setenv("TZ", "UTC", TRUE);
+    tzset();
+}
+
+static void until_is_one_time(void **state)
+{
+    gint64 ns = 5;
+    g_autoptr(json_t) none = json_object(), two = json_pack("{s:[s, s]}", "until", "1h", "2h"),
+                      epoch = json_pack("{s:[s]}", "until", "0"), bad = json_pack("{s:[s]}", "until", "soon"),
+                      date = json_pack("{s:{s:b}}", "until", "2026-11-24Z", 1);
+    g_autoptr(GError) error = NULL;
+    assert_true(filters_until(none, &ns, NULL));
+    assert_int_equal(ns, 0);
+    assert_true(filters_until(epoch, &ns, NULL));
+    assert_int_equal(ns, 1); /* nothing is that old, but something is asked for */
+    assert_true(filters_until(date, &ns, NULL));
+    assert_int_equal(ns, G_GINT64_CONSTANT(1795478400000000000));
+    assert_false(filters_until(two, &ns, NULL));
+    assert_false(filters_until(bad, &ns, &error));
+    assert_string_equal(error->message, "failed to parse value as time or duration: \"soon\"");
+}
+
+static void a_directory_is_emptied(void **state)
+{
+    g_autofree char *path = g_dir_make_tmp("tare-empty-XXXXXX", NULL);
+    g_autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    for (int round = 0; round < 2; round++) {
+        assert_true(file_write(fd, "kept", "x", 1, 0600, false, NULL));
+        assert_true(file_write(fd, FILE_TEMPORARY_PREFIX "a", "x", 1, 0600, false, NULL));
+        g_autofd int below = dir_make(fd, "..below", 0700, NULL);
+        assert_true(below >= 0 && file_write(below, FILE_TEMPORARY_PREFIX "b", "x", 1, 0600, false, NULL));
+        assert_true(file_sweep_temporaries(fd, NULL));
+        assert_int_equal(faccessat(fd, FILE_TEMPORARY_PREFIX "a", F_OK, 0), -1);
+        assert_int_equal(faccessat(below, FILE_TEMPORARY_PREFIX "b", F_OK, 0), 0);
+        assert_int_equal(faccessat(fd, "kept", F_OK, 0), 0);
+        assert_true(dir_empty(fd, NULL));
+        g_autoptr(GDir) left = g_dir_open(path, 0, NULL);
+        assert_null(g_dir_read_name(left));
+    }
+    assert_int_equal(rmdir(path), 0);
+    g_autoptr(GError) error = NULL;
+    assert_false(dir_empty(-1, &error));
+}
+
+static void refusals_of_others(void **state)
+{
+    static const int statuses[] = { 400, 401, 402, 403, 404, 409, 429, 500, 503 };
+    static const int ours[] = { 500, 401, 500, 403, 404, 500, 500, 500, 500 };
+    for (size_t i = 0; i < G_N_ELEMENTS(statuses); i++) {
+        g_autoptr(GError) error = g_error_new_literal(TARE_ERROR, (int)error_code_of_refusal(statuses[i]), "");
+        assert_int_equal(error_http_status(error), ours[i]);
+    }
 }
 
 static void digests(void **state)
@@ -242,6 +366,10 @@ int main(void)
         cmocka_unit_test(sizes_and_durations),
         cmocka_unit_test(sizes_read_as_docker_prints_them),
         cmocka_unit_test(timestamps),
+        cmocka_unit_test(times_that_users_give),
+        cmocka_unit_test(until_is_one_time),
+        cmocka_unit_test(a_directory_is_emptied),
+        cmocka_unit_test(refusals_of_others),
         cmocka_unit_test(signals_by_name),
         cmocka_unit_test(digests),
         cmocka_unit_test(names),

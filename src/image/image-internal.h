@@ -46,10 +46,8 @@ bool store_collect_layers(struct image_store *store, GHashTable *candidates, GEr
 bool store_remove_many(struct image_store *store, const char *const *names, json_t *lines, GError **error);
 /* Inserts or keeps the layer's row. Within a transaction. */
 bool store_put_layer(struct image_store *store, const struct layer_info *layer, GError **error);
-/* Refuses filters not in the list: "Invalid filter 'x'". */
-bool image_filter_check_names(const json_t *filters, const char *const *known, GError **error);
-/* until=…: RFC 3339, unix seconds or a duration before now → ns. */
-bool image_filter_time(const char *text, gint64 *ret_ns, GError **error);
+/* Whether the child can have been made from the parent by one step: layers and history of the one begin those of the other. */
+bool image_may_be_parent(const struct image *parent, const struct image *child);
 
 /* Whether an image with this config is for exactly that platform. */
 bool image_is_for(const json_t *config, const struct platform *platform);

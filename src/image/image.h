@@ -109,6 +109,9 @@ bool image_store_config_text(struct image_store *store, const struct image *imag
 /* The tags of a repository (familiar name), sorted; g_strfreev. */
 bool image_store_tags(struct image_store *store, const char *name, char ***ret, GError **error);
 
+/* Says which local image another one was made from. INVALID where it cannot have been; NOT_FOUND where one of them is gone. */
+bool image_store_set_parent(struct image_store *store, const char *id, const char *parent_id, GError **error);
+
 /* Moves the tag when it exists. Reference without tag means latest; one with digest is INVALID. */
 bool image_store_tag(struct image_store *store, const struct image *image, const char *reference, GError **error);
 /* docker image rm: → [{"Untagged":…},{"Deleted":…}] in Docker's order. */

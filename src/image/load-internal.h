@@ -16,6 +16,7 @@ struct loading {
     const struct platform *platform; /* wanted, or NULL */
     bool quiet;
     guint n_loaded;
+    GPtrArray *links; /* of struct parent_link *, in the archive's order */
     GHashTable *seen; /* files whose bytes were shown as they came */
 };
 

@@ -12,8 +12,21 @@
 struct loaded_image {
     char *config_path;
     char **layer_paths;
-    char **tags; /* may be NULL */
+    char **tags;  /* may be NULL */
+    char *parent; /* the id of another image of the archive; may be NULL */
 };
+
+struct parent_link {
+    char *id, *parent; /* may be NULL */
+};
+
+static void parent_link_free(gpointer data)
+{
+    struct parent_link *link = data;
+    g_free(link->id);
+    g_free(link->parent);
+    g_free(link);
+}
 
 static void loaded_image_free(gpointer data)
 {
@@ -21,6 +34,7 @@ static void loaded_image_free(gpointer data)
     g_free(loaded->config_path);
     g_strfreev(loaded->layer_paths);
     g_strfreev(loaded->tags);
+    g_free(loaded->parent);
     g_free(loaded);
 }
 
@@ -60,13 +74,17 @@ static bool parse_docker_manifest(const json_t *manifest, GPtrArray *images, GEr
     json_array_foreach(manifest, i, item)
     {
         const char *config = json_get_string(item, "Config", NULL);
+        const json_t *parent = json_object_get(item, "Parent");
         if (!config)
             return error_set(error, TARE_ERROR_INVALID, "invalid manifest.json: image %zu has no Config", i);
+        if (parent && !json_is_string(parent) && !json_is_null(parent))
+            return error_set(error, TARE_ERROR_INVALID, "invalid manifest.json: the Parent of image %zu is not a string", i);
         struct loaded_image *loaded = g_new0(struct loaded_image, 1);
         g_ptr_array_add(images, loaded);
         loaded->config_path = g_strdup(config);
         loaded->layer_paths = json_string_array(json_get_array(item, "Layers"));
         loaded->tags = json_string_array(json_get_array(item, "RepoTags"));
+        loaded->parent = g_strdup(json_string_value(parent));
     }
     return true;
 }
@@ -328,8 +346,27 @@ static bool load_image(struct loading *loading, const struct loaded_image *loade
     char id[DIGEST_ROOM];
     digest_of(text, strlen(text), id);
     g_autoimage struct image *image = NULL;
+    struct parent_link *link = g_new0(struct parent_link, 1);
+    link->id = g_strdup(id);
+    link->parent = g_strdup(loaded->parent);
+    g_ptr_array_add(loading->links, link);
     return load_tell_moved(loading, loaded->tags, id, error) && image_store_add(loading->store, &options, &image, error) &&
            load_announce(loading, loaded->tags, image, error);
+}
+
+/* A parent counts where the archive has it, too, whichever comes first; others say nothing, as in Docker. */
+static bool link_parents(struct loading *loading, GError **error)
+{
+    g_autoptr(GHashTable) ids = g_hash_table_new(g_str_hash, g_str_equal);
+    for (guint i = 0; i < loading->links->len; i++)
+        g_hash_table_add(ids, ((const struct parent_link *)loading->links->pdata[i])->id);
+    for (guint i = 0; i < loading->links->len; i++) {
+        const struct parent_link *link = loading->links->pdata[i];
+        if (link->parent && strcmp(link->parent, link->id) != 0 && g_hash_table_contains(ids, link->parent) &&
+            !image_store_set_parent(loading->store, link->id, link->parent, error))
+            return false;
+    }
+    return true;
 }
 
 /* Nothing that was asked for is there: said as moby does where images for several platforms are kept. */
@@ -339,16 +376,20 @@ static bool none_for_platform(const struct loading *loading, GError **error)
     return error_set(error, TARE_ERROR_NOT_FOUND, "no images providing the requested platform(s) found: [%s]", text);
 }
 
-static bool load_all(struct loading *loading, GError **error)
+static bool load_images(struct loading *loading, GError **error)
 {
-    if (load_is_legacy(loading))
-        return load_legacy(loading, error);
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func(loaded_image_free);
     if (!parse_archive(loading, images, error))
         return false;
     bool ok = true;
     for (guint i = 0; ok && i < images->len; i++)
         ok = cancel_check(loading->cancel, error) && load_image(loading, images->pdata[i], error);
+    return ok && link_parents(loading, error);
+}
+
+static bool load_all(struct loading *loading, GError **error)
+{
+    bool ok = load_is_legacy(loading) ? load_legacy(loading, error) : load_images(loading, error);
     return ok && (!loading->platform || loading->n_loaded > 0 || none_for_platform(loading, error));
 }
 
@@ -370,6 +411,7 @@ bool image_load(struct image_store *store, struct byte_source *source, const str
     char id[IDENTIFIER_LENGTH + 1];
     identifier_new(id);
     g_autofree char *holder = g_strconcat("load/", id, NULL);
+    g_autoptr(GPtrArray) links = g_ptr_array_new_with_free_func(parent_link_free);
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     struct loading loading = { .store = store,
                                .progress = progress,
@@ -377,6 +419,7 @@ bool image_load(struct image_store *store, struct byte_source *source, const str
                                .holder = holder,
                                .platform = options->platform,
                                .quiet = options->quiet,
+                               .links = links,
                                .seen = seen };
     image_layer_claim_init(&loading.claim, store, holder);
     const struct layer_archive_options archive = {

@@ -184,6 +184,30 @@ static void add_platform(struct saving *saving, json_t *entry, const json_t *doc
     json_array_append_new(saving->platforms, entry);
 }
 
+/* The image's parent where it is in the archive, too; never what a reader would refuse. */
+static const char *parent_in_archive(const struct saving *saving, const struct image *image)
+{
+    for (guint i = 0; image->parent && i < saving->images->len; i++) {
+        const struct image *parent = ((const struct saved_image *)saving->images->pdata[i])->image;
+        if (strcmp(parent->id, image->parent) == 0)
+            return image_may_be_parent(parent, image) ? parent->id : NULL;
+    }
+    return NULL;
+}
+
+static void add_to_manifest(struct saving *saving, const struct saved_image *saved, const char *config_digest, json_t *paths)
+{
+    const char *parent = parent_in_archive(saving, saved->image);
+    json_t *tags = saved->tags->len ? json_array() : json_null();
+    for (guint i = 0; i < saved->tags->len; i++)
+        json_array_append_new(tags, json_string(saved->tags->pdata[i]));
+    json_t *entry = json_pack("{s:o, s:o, s:O}", "Config", json_sprintf("blobs/sha256/%s", digest_hex(config_digest)), "RepoTags",
+                              tags, "Layers", paths);
+    if (parent)
+        json_object_set_new(entry, "Parent", json_string(parent));
+    json_array_append_new(saving->manifest, entry);
+}
+
 static bool write_image(struct saving *saving, const struct saved_image *saved, GError **error)
 {
     g_autofree char *config = NULL;
@@ -216,12 +240,7 @@ static bool write_image(struct saving *saving, const struct saved_image *saved, 
         add_platform(saving, entry, saved->image->config);
     else
         add_to_index(saving, entry, saved->tags, saved->image->id);
-    json_t *tags = saved->tags->len ? json_array() : json_null();
-    for (guint i = 0; i < saved->tags->len; i++)
-        json_array_append_new(tags, json_string(saved->tags->pdata[i]));
-    json_array_append_new(saving->manifest,
-                          json_pack("{s:o, s:o, s:O}", "Config", json_sprintf("blobs/sha256/%s", digest_hex(config_digest)),
-                                    "RepoTags", tags, "Layers", paths));
+    add_to_manifest(saving, saved, config_digest, paths);
     return true;
 }
 

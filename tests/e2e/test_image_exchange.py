@@ -244,6 +244,128 @@ def test_every_field_of_inspect(engine, reference):
     engine.tare("image", "rm", "named:1", "late:1", "few:1", "bare:1")
 
 
+# ---- images and what they were made from ----
+
+KIN = 'FROM kin-base:1\nLABEL a=b\nRUN echo x > /x\nCMD ["sh"]\n'
+
+
+def kin_of(client):
+    """A small family: kin:1 over three intermediate images, the base with a name. Ids, the youngest first."""
+    client("build", "--network", "none", "-t", "kin:1", "-", input=KIN.encode())
+    ids = client("history", "-q", "--no-trunc", "kin:1").split()
+    assert len(ids) == 4 and "<missing>" not in ids
+    return ids
+
+
+def family(client, ids):
+    """What tells relations: rows of history, parents, who is hidden, and in the end whom a removal takes along and whom it spares."""
+    told = [client("history", "--no-trunc", "--format", "{{.ID}}|{{.CreatedBy}}|{{.Size}}", "kin:1")]
+    told += [client("image", "inspect", "-f", "{{.Parent}}", one) for one in ids]
+    told += [[one in client("image", "ls", *flags, "-q", "--no-trunc").split() for one in ids] for flags in ([], ["-a"], ["-f", "dangling=true"])]
+    told += [client("image", "rm", *flags, one) for one in ids[1:] for flags in ([], ["-f"])]
+    client("tag", ids[1], "kin:older")
+    told += [client("image", "rm", "kin:1"), client("image", "rm", "--no-prune", "kin:older"), client("image", "rm", ids[2]), client("image", "rm", "kin-base:1")]
+    return told
+
+
+def test_parents_go_along(engine, reference, new_engine, tmp_path):
+    """Intermediate images that are saved with their child are its parents again after a load, as in Docker, here and there."""
+    other = new_engine().start()
+    base = shutil.copy(busybox_root(), tmp_path / "base.tar")
+    with tarfile.open(base, "a") as archive:  # a layer that no other image has
+        member(archive, "kin", b"kin")
+
+    def teller(run, **options):
+        def tell(*arguments, input=b""):
+            done = run(*arguments, input=input, check=False, **options)
+            return (done.stdout + done.stderr).decode()
+        return tell
+
+    ours, theirs, second = teller(engine.tare), teller(reference.docker), teller(other.docker)
+    for source, save, targets in ((theirs, reference.docker, (second,)), (ours, engine.tare, (theirs, second))):
+        source("import", str(base), "kin-base:1")
+        ids = kin_of(source)
+        data = save("save", "kin:1", *ids[1:3], "kin-base:1", input=b"").stdout
+        alone = save("save", "kin:1", "kin-base:1", input=b"").stdout
+        before = family(source, ids)
+        assert f"conflict: unable to delete {ids[2][7:19]} (cannot be forced) - image has dependent child images" in before[11]
+        for target in targets:
+            assert "Loaded image: kin:1\n" in target("load", input=data)
+            assert family(target, ids) == before
+            # who is not in the archive is no parent
+            target("load", input=alone)
+            assert target("history", "-q", "--no-trunc", "kin:1").split() == [ids[0]] + ["<missing>"] * 3
+            target("image", "rm", "kin:1", "kin-base:1")
+
+
+def test_parents_in_our_archives(engine, tmp_path):
+    """The same bytes each time, and an OCI layout like any."""
+    engine.tare("import", str(busybox_root()), "kin-base:1")
+    ids = kin_of(lambda *arguments, input=b"": engine.tare(*arguments, input=input).stdout.decode())
+    path = tmp_path / "kin.tar"
+    engine.tare("save", "-o", str(path), "kin:1", *ids[1:])
+    assert engine.tare("save", "kin:1", *ids[1:], input=b"").stdout == path.read_bytes()
+    with tarfile.open(path) as archive:
+        manifest = json.load(archive.extractfile("manifest.json"))
+        members = archive.getnames()
+    assert [entry.get("Parent") for entry in manifest] == ids[1:] + [None]
+    assert all(list(entry)[:3] == ["Config", "RepoTags", "Layers"] for entry in manifest) and len(members) == len(set(members))
+    for source in (f"oci-archive:{path}:1", f"docker-archive:{path}:kin:1"):
+        assert json.loads(tool("skopeo", "inspect", "--raw", source))["config"]["digest"] == ids[0]
+    engine.tare("image", "rm", "kin:1", "kin-base:1")
+
+
+def related(parents, **changes):
+    """An archive of images, each one step over the one before, with these Parents: text, a number of one of them, or whatever it is."""
+    documents, layers, manifest = [], [], []
+    for number in range(3):
+        layers.append(layer(entry(f"file{number}", str(number))))
+        steps = [{"created": f"2020-01-0{one + 1}T00:00:00Z", "created_by": f"step {one}"} for one in range(number + 1)]
+        documents.append({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest(one) for one in layers]}, "history": steps, **changes.get(f"image{number}", {})})
+    texts = [json.dumps(one) for one in documents]
+    ids = [digest(one.encode()) for one in texts]
+    for number, document in enumerate(documents):
+        own = {"Config": f"{number}.json", "RepoTags": [f"related:{number}"], "Layers": [f"{one}.tar" for one in range(len(document["rootfs"]["diff_ids"]))]}
+        if number in parents:
+            own["Parent"] = ids[parents[number]] if type(parents[number]) is int else parents[number]
+        manifest.append(own)
+    members = [entry(f"{number}.json", text) for number, text in enumerate(texts)] + [entry(f"{number}.tar", data) for number, data in enumerate(layers)]
+    return layer(entry("manifest.json", json.dumps(manifest)), *members), ids
+
+
+def test_parents_that_cannot_be(engine, reference):
+    """What Docker passes over is passed over; a parent from which the child cannot have been made is refused, and so is a circle, which Docker takes."""
+    none = {"history": []}
+    same = {"rootfs": {"type": "layers", "diff_ids": [digest(layer(entry("file0", "0")))]}}
+    cases = (
+        ({1: 0, 2: 1}, {}, ["", 0, 1]), ({0: "", 1: None}, {}, ["", "", ""]), ({1: 1, 0: 0}, {}, ["", "", ""]), ({1: "sha256:" + "1" * 64, 2: "x"}, {}, ["", "", ""]),
+        ({2: 1, 1: 0}, {f"image{one}": none for one in range(3)}, ["", 0, 1]),
+        ({2: 0}, {}, (2, 0)), ({0: 1}, {}, (0, 1)), ({1: 0}, {"image1": none}, (1, 0)), ({1: 0}, {"image1": {"history": [{"created_by": "another"}, {}]}}, (1, 0)),
+    )
+    ours = (  # a step that adds no layer; a circle; a child over fewer layers
+        ({1: 0}, {"image0": {**none, **same}, "image1": {**none, "author": "b", **same}, "image2": none}, ["", 0, ""]),
+        ({1: 0, 0: 1}, {"image0": {**none, "author": "a", **same}, "image1": {**none, "author": "b", **same}, "image2": none}, (1, 0)),
+        ({0: 1}, {f"image{one}": none for one in range(3)}, (0, 1)),
+    )
+    names = [f"related:{number}" for number in (2, 1, 0)]
+    for number, (parents, changes, expected) in enumerate(cases + ours):
+        data, ids = related(parents, **changes)
+        for client in [(engine.tare, engine.docker)[number % 2]] + [reference.docker] * (number < len(cases)):
+            done = client("load", input=data, check=False)
+            if type(expected) is list:
+                assert done.returncode == 0 and done.stdout.decode() == "".join(f"Loaded image: {name}\n" for name in names[::-1]), (parents, done)
+                found = client("image", "inspect", "-f", "{{.Parent}}", *names[::-1], input=b"").stdout.decode()
+                assert found.splitlines() == [one if one == "" else ids[one] for one in expected]
+            else:
+                child, parent = expected
+                assert done.returncode == 1 and f"image {ids[parent]} is not a valid parent for {ids[child]}\n" in done.stderr.decode(), (parents, done)
+            client("image", "rm", "-f", *names, check=type(expected) is list)  # of what is refused all or some is there
+    for value in (5.5, ["x"], {}):
+        refused = engine.tare("load", input=related({1: value})[0], check=False)
+        assert refused.returncode == 1 and b"invalid manifest.json: the Parent of image 1 is not a string\n" in refused.stderr
+    assert "related" not in engine.tare("image", "ls", "-a").stdout
+
+
 # ---- what Docker 1.9 and older wrote ----
 
 
@@ -266,8 +388,8 @@ def old_layer(**files):
     return out.getvalue()
 
 
-def old_archive(names):
-    """Byte for byte what `docker save` of version 1.9.1 made of an image of three steps: each has a directory of its own."""
+def old_archive(names, **members):
+    """Byte for byte what `docker save` of version 1.9.1 made of an image of three steps: each has a directory of its own. members: of the last one; the others have none of them."""
     steps = (
         (old_layer(first=b"1\n"), {"Cmd": ["/bin/sh", "-c", "#(nop) ADD file:a in /"]}, None),
         (old_layer(), {"Cmd": ["/bin/sh", "-c", '#(nop) CMD ["cat" "/second"]']}, "a <b> & \"c\""),
@@ -276,11 +398,12 @@ def old_archive(names):
     out, parent = io.BytesIO(), None
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for number, (data, container, comment) in enumerate(steps):
-            own = hashlib.sha256(data + str(number).encode()).hexdigest()
+            own = hashlib.sha256(data + f"{number}{sorted(members.items()) or str()}".encode()).hexdigest()
             config = {"Hostname": "03cbb2b8e5e6", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False, "AttachStderr": False, "Tty": False, "OpenStdin": False, "StdinOnce": False,
                       "Env": ["PATH=/bin"], "Cmd": ["cat", "/second"], "Image": parent or "", "Volumes": None, "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": {}}
             document = {"id": own, "parent": parent, "created": f"2015-10-22T00:0{number}:00.5Z", "comment": comment, "container": "9" * 64, "container_config": {**config, **container},
                         "docker_version": "1.9.1", "author": "Somebody <a@b.c>" if number else None, "config": config, "architecture": "amd64", "os": "linux", "Size": len(data)}
+            document.update(members if number == len(steps) - 1 else dict.fromkeys(members))
             member(archive, f"{own}/")
             member(archive, f"{own}/VERSION", b"1.0")
             member(archive, f"{own}/json", json.dumps({k: v for k, v in document.items() if v is not None}, separators=(",", ":")).encode())
@@ -310,6 +433,36 @@ def test_archives_of_docker_1_9(engine, reference):
     assert "Somebody" not in json.dumps(engine.api("GET", "/images/json?all=1").json)
     bad = engine.tare("load", input=old_archive([]).replace(b"2015-10-22T00:00", b"{015-10-22T00:00", 1).replace(b'"linux"', b'"plan9"', 1), check=False)
     assert bad.returncode == 1 and b"cannot load plan9 image on linux" in bad.stderr
+
+
+def test_platforms_of_docker_1_9(engine):
+    """--platform chooses among these, too."""
+    data = old_archive(["old:arm"], architecture="arm64", variant="v8")
+    for program in (engine.tare, engine.docker):
+        for given in ("linux/amd64", "linux/arm/v7"):
+            refused = program("load", "--platform", given, input=data, check=False)
+            assert (refused.returncode, refused.stderr.decode()) == (1, f"Error response from daemon: no images providing the requested platform(s) found: [{given}]\n")
+        assert engine.tare("image", "ls", "-aq", "old").stdout == ""
+        for given in ("linux/arm64", "arm64"):
+            assert program("load", "--platform", given, input=data).stdout == b"Loaded image: old:arm\n"
+        assert len(engine.tare("history", "-q", "old:arm").stdout.split()) == 3 and "<missing>" not in engine.tare("history", "-q", "old:arm").stdout
+        engine.tare("image", "rm", "old:arm")
+    # of two in one archive the one that is meant, with the layers below it, which need not say for what they are
+    out, repositories = io.BytesIO(), {}
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as both:
+        for one in (data, old_archive(["old:here"])):
+            with tarfile.open(fileobj=io.BytesIO(one)) as archive:
+                repositories.update(json.load(archive.extractfile("repositories"))["old"])
+                for info in archive.getmembers():
+                    if info.name != "repositories":
+                        member(both, info.name, archive.extractfile(info).read() if info.isfile() else None)
+        member(both, "repositories", json.dumps({"old": repositories}).encode())
+    for given, tag in (("linux/arm64", "arm"), ("linux/amd64", "here")):
+        assert engine.tare("load", "--platform", given, input=out.getvalue()).stdout.decode() == f"Loaded image: old:{tag}\n"
+        assert engine.tare("image", "ls", "old", "--format", "{{.Tag}}").stdout == f"{tag}\n"
+        engine.tare("image", "rm", f"old:{tag}")
+    assert sorted(engine.tare("load", input=out.getvalue()).stdout.decode().splitlines()) == ["Loaded image: old:arm", "Loaded image: old:here"]
+    engine.tare("image", "rm", "old:arm", "old:here")
 
 
 def test_names_move_and_it_is_said(engine, reference):

@@ -27,7 +27,8 @@ static void legacy_image_free(gpointer data)
 
 struct legacy {
     struct loading *loading;
-    GHashTable *images; /* old id → struct legacy_image */
+    GHashTable *images;  /* old id → struct legacy_image */
+    GHashTable *foreign; /* old ids of those for another platform: at most layers of others */
 };
 
 static char *member_path(const char *old_id, const char *name)
@@ -179,6 +180,16 @@ static bool load_chain(struct legacy *legacy, const char *first, GError **error)
     return true;
 }
 
+static bool read_platform(struct legacy *legacy, const char *path, bool *ret_is_foreign, GError **error)
+{
+    *ret_is_foreign = false;
+    if (!legacy->loading->platform)
+        return true;
+    g_autoptr(json_t) old = load_read_json(legacy->loading, path, error);
+    *ret_is_foreign = old && !image_is_for(old, legacy->loading->platform);
+    return old != NULL;
+}
+
 static bool load_directories(struct legacy *legacy, GError **error)
 {
     g_autofree const char **paths = layer_archive_paths(legacy->loading->archive);
@@ -187,8 +198,15 @@ static bool load_directories(struct legacy *legacy, GError **error)
         if (!slash || strcmp(slash, "/json") != 0)
             continue;
         g_autofree char *old_id = g_strndup(*path, (gsize)(slash - *path));
-        if (!load_chain(legacy, old_id, error))
+        bool is_foreign;
+        if (!check_old_id(old_id, error) || !read_platform(legacy, *path, &is_foreign, error))
             return false;
+        if (is_foreign)
+            g_hash_table_add(legacy->foreign, g_steal_pointer(&old_id));
+        else if (!load_chain(legacy, old_id, error))
+            return false;
+        else
+            legacy->loading->n_loaded++;
     }
     return true;
 }
@@ -202,6 +220,8 @@ static bool tag_one(struct legacy *legacy, const char *name, const char *tag, co
     g_autofree char *reference = g_strconcat(name, ":", tag, NULL);
     char *const tags[] = { reference, NULL };
     g_autoimage struct image *image = NULL;
+    if (key && g_hash_table_contains(legacy->foreign, key))
+        return true;
     if (!made)
         return error_set(error, TARE_ERROR_INVALID, "invalid target ID: %s", key ? key : "");
     return image_store_get(legacy->loading->store, made->id, &image, error) &&
@@ -226,8 +246,10 @@ static bool tag_all(struct legacy *legacy, GError **error)
 bool load_legacy(struct loading *loading, GError **error)
 {
     struct legacy legacy = { .loading = loading,
-                             .images = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, legacy_image_free) };
+                             .images = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, legacy_image_free),
+                             .foreign = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL) };
     bool ok = load_directories(&legacy, error) && tag_all(&legacy, error);
+    g_hash_table_unref(legacy.foreign);
     g_hash_table_unref(legacy.images);
     return ok;
 }

@@ -6,9 +6,12 @@ import re
 import shutil
 import subprocess
 import time
+import unicodedata
 
 import pytest
 
+import fake_engine
+from archives import docker_archive, entry, layer
 from conftest import finish, make_engine, newer_client, program_directory
 from dockerd import running_dockerd
 from inputs import busybox_root
@@ -209,6 +212,43 @@ def test_wide_text_is_aligned(engine, tmp_path):
     engine.tare("image", "rm", "wide:1")
 
 
+def columns(text):
+    """How many columns of a terminal a text takes."""
+    return sum(0 if unicodedata.combining(one) else 1 + (unicodedata.east_asian_width(one) in "WF") for one in text)
+
+
+def test_wide_text_of_image_ls(engine):
+    """What a format says besides: columns stand below their heads."""
+    data = docker_archive({"wide:1": [layer(entry("f", "1"))], "a/much/longer/name:2": [layer(entry("f", "2"))]})
+    engine.tare("load", input=data)
+    for form, texts in (
+        ("table 仓库 {{.Repository}}\t{{.Tag}}", ("TAG", "1", "2")), ("table {{.Repository}}({{.Tag}}) 的大小\t是 {{.Size}}\t完", ("是 SIZE", "是 1B", "是 1B")),
+        ("table 名：{{.Repository}}{{if eq .Tag \"1\"}}一个网页e\u0301{{end}}\t|{{.Tag}}", ("|TAG", "|1", "|2")),
+    ):
+        lines = engine.tare("image", "ls", "--format", form).stdout.splitlines()
+        assert len(lines) == 3, lines
+        (place,) = {next(columns(line.rpartition(text)[0]) for text in texts if text in line) for line in lines}
+        assert place >= columns(lines[0].split(texts[0])[0].rstrip()) + 3
+    engine.tare("image", "rm", "wide:1", "a/much/longer/name:2")
+
+
+def test_wide_text_of_a_tree(monkeypatch, tmp_path):
+    """Platforms are what an engine that keeps several of an image says they are."""
+    platforms = [("linux", "amd64", ""), ("linux", "龍芯處理器架構", "é二"), ("操作系统", "arm", "e\u0301")]
+    manifests = [{"ID": f"sha256:{number}{'a' * 63}", "Kind": "image", "Available": True, "Size": {"Total": 5, "Content": 4}, "ImageData": {"Platform": {"os": os, "architecture": machine, "variant": variant}}}
+                 for number, (os, machine, variant) in enumerate(platforms)]
+    image = {**fake_engine.IMAGES[0], "RepoTags": ["wide:1"], "Manifests": manifests}
+    monkeypatch.setattr(fake_engine, "ROUTES", [(r"GET /images/json", 200, fake_engine.JSON, [image]), *fake_engine.ROUTES])
+    engine = fake_engine.FakeEngine(str(tmp_path / "s"))
+    tree = re.sub("\x1b\\[[0-9;]*m", "", subprocess.run([TARE, "-H", f"unix://{engine.path}", "image", "ls", "--tree"], capture_output=True, text=True, check=True).stdout).splitlines()
+    engine.stop()
+    rows = [line for line in tree if line.startswith(("wide:1", "├─ ", "└─ "))]
+    ids = [image["Id"][7:19], *(one["ID"][7:19] for one in manifests)]
+    (place,) = {columns(row.split(one)[0]) for row, one in zip(rows, ids, strict=True)}
+    (head,) = (line for line in tree if line.startswith("IMAGE"))
+    assert place == head.index("ID") and rows[2].startswith("├─ linux/龍芯處理器架構/é二 ")
+
+
 def test_127_layers(engine, tmp_path):
     """As many as overlayfs takes; one more is refused."""
     lines = ["FROM scratch", "COPY busybox /bin/sh"] + [f"COPY f{i} /f{i}" for i in range(126)]
@@ -276,5 +316,8 @@ def test_until(engine):
         tags = [engine.client(program, "images", "-f", f"until={moment}", "--format", "{{.Tag}}").stdout.split() for moment in (*moments, "1h")]
         assert tags == [["1"], ["2", "1"], []], program
         assert engine.client(program, "images", "-f", "until=1h", "-f", "label=n", "-q").stdout == ""
+        for first in ("0", "1970-01-01", "2020-02-02T02:02", "2020-02-02T02:02:02.5-07:00"):  # and none is pruned that is younger
+            assert engine.client(program, "images", "-f", f"until={first}", "-q").stdout == ""
+            assert engine.client(program, "image", "prune", "-af", "--filter", f"until={first}").stdout == "Total reclaimed space: 0B\n"
         refused = engine.client(program, "images", "-f", "until=yesterday", check=False)
         assert (refused.returncode, refused.stdout) == (1, "") and "yesterday" in refused.stderr, refused

@@ -40,7 +40,7 @@ int layer_open_file(struct layer_store *store, const char *diff_id, enum layer_f
 struct release *release_new(void);
 /* Removes dirfd/name, whose name is gone at once; the blocks of a large file are freed by a thread. -1 with errno. Any thread. */
 int release_unlink(struct release *release, int dirfd, const char *name);
-/* Until all that was removed is free. */
+/* Until all that was removed is free; NULL: nothing was. */
 void release_wait(struct release *release);
 void release_free(struct release *release);
 

@@ -60,6 +60,8 @@ int release_unlink(struct release *release, int dirfd, const char *name)
 
 void release_wait(struct release *release)
 {
+    if (!release)
+        return;
     g_mutex_lock(&release->lock);
     while (release->held > 0)
         g_cond_wait(&release->freed, &release->lock);

@@ -200,6 +200,8 @@ static void add_engine(json_t *info, struct engine *engine, unsigned version)
     if (container_has_apparmor())
         json_array_append_new(security, json_string("name=apparmor"));
     json_array_append_new(security, json_string("name=seccomp,profile=builtin"));
+    if (container_has_selinux(engine->containers))
+        json_array_append_new(security, json_string("name=selinux"));
     if (is_unified())
         json_array_append_new(security, json_string("name=cgroupns"));
     json_object_set_new(info, "SecurityOptions", security);

@@ -61,11 +61,12 @@ struct container {
     gint64 created_ns;
     char *image_id;
     char **diff_ids;
-    json_t *config;     /* merged with the image's; immutable */
-    json_t *networking; /* the request's NetworkingConfig.EndpointsConfig; immutable */
-    json_t *mounts;     /* mount points as inspect shows them, plus our own members; immutable */
-    bool is_volatile;   /* its upper directory is never synced: --rm and build steps */
-    char **secret_env;  /* of a build's step: in no record, no inspect and no image; or NULL */
+    json_t *config;                    /* merged with the image's; immutable */
+    json_t *networking;                /* the request's NetworkingConfig.EndpointsConfig; immutable */
+    json_t *mounts;                    /* mount points as inspect shows them, plus our own members; immutable */
+    bool is_volatile;                  /* its upper directory is never synced: --rm and build steps */
+    char **secret_env;                 /* of a build's step: in no record, no inspect and no image; or NULL */
+    char *process_label, *mount_label; /* SELinux contexts, immutable; NULL: none. See container_process_label */
 
     GMutex operation;
 
@@ -111,7 +112,8 @@ struct container_manager {
     GHashTable *seccomp; /* digest of the policy → fd + 1 of its compiled filter */
 
     bool cgroup_v2, verify_images;
-    json_t *network_ids; /* name → id */
+    struct selinux *selinux; /* NULL: not enabled, or not there */
+    json_t *network_ids;     /* name → id */
     struct monitor *monitor;
     GThread *starter; /* applies restart policies after a boot */
     GThread *unpacker;
@@ -228,6 +230,33 @@ bool tree_write_tar(int dirfd, const char *name, const char *prefix, struct tar_
 /* ---- apparmor.c ---- */
 /* The profile for a container's processes; NULL where the host has no AppArmor or no profile. Loads the default one at need. */
 const char *apparmor_profile(const json_t *host_config);
+
+/* ---- selinux.c ---- */
+struct selinux;
+/* NULL and a warning where the host runs without. */
+struct selinux *selinux_open(void);
+void selinux_free(struct selinux *selinux);
+/* Gives a new container its contexts, after its --security-opt label=. Nothing where SELinux is not enabled. */
+bool selinux_take_labels(struct container *container, const json_t *host_config, GError **error);
+/* A context's categories are in use, and not any more. */
+void selinux_hold(struct selinux *selinux, const char *context);
+void selinux_drop(struct selinux *selinux, const char *context);
+/* What docker adds to SecurityOpt: nothing is confined that shares the host's processes (nor what is_open says), and who joins
+ * another's namespaces has its label. The modes are pinned to ids. */
+bool selinux_complete_options(struct container_manager *manager, json_t *host_config, bool is_open, GError **error);
+/* "disable", "type:NAME" …, applied to both contexts. *process becomes NULL where it is not to be confined. Pure. */
+bool selinux_apply_options(const char *const *options, char **process, char **file, GError **error);
+/* The contexts that count now; NULL: none. */
+const char *container_process_label(const struct container *container);
+const char *container_mount_label(const struct container *container);
+/* AppArmor's profile and SELinux's context in the OCI object of one more process. */
+void container_label_process(const struct container *container, const json_t *host_config, json_t *process);
+/* The same context for all containers alike. */
+char *selinux_shared_label(const char *label);
+/* ---- relabel.c ---- */
+/* path and all below it get the label (NULL: nothing is done). */
+bool selinux_relabel(const char *path, const char *label, bool is_shared, GError **error);
+
 /* Where run_dir/<id> names the namespace of its network: a symbolic link. */
 #define CONTAINER_SANDBOX_FILE "netns"
 
@@ -247,8 +276,9 @@ struct spec_input {
     const char *network_path; /* namespace to join, "" for the host's, NULL for one of its own (or handed over as an fd) */
     const char *ipc_path, *pid_path, *uts_path;
     const json_t *default_ulimits;
-    const char *apparmor_profile; /* loaded by the host, or NULL */
-    bool cgroup_v2;               /* then the cgroup namespace is private by default */
+    const char *apparmor_profile;            /* loaded by the host, or NULL */
+    const char *process_label, *mount_label; /* SELinux contexts, or NULL */
+    bool cgroup_v2;                          /* then the cgroup namespace is private by default */
     const struct spec_device *devices;
     size_t n_devices;
 };
@@ -278,6 +308,8 @@ char *container_log_path(const struct container *container);
 bool container_make_directories(struct container *container, struct layer_stack *stack, GError **error);
 bool init_layer_open(struct container_manager *manager, GError **error);
 bool files_write(struct container *container, const struct network_endpoint *endpoint, GError **error);
+/* The mount label for those files; is_shared: for those of another container, whose network is joined. */
+bool files_label(struct container *container, struct container *files_of, GError **error);
 bool files_mount_shm(struct container *container, gint64 size, GError **error);
 void files_remove_run(struct container *container);
 

@@ -20,6 +20,10 @@ struct container_manager;
 /* Runtimes that a container may ask for; NULL-terminated. */
 const char *const *container_runtime_names(void);
 bool container_has_apparmor(void);
+/* Enabled, and there. */
+bool container_has_selinux(const struct container_manager *manager);
+/* The SELinux context of images' files, which all containers may read; NULL where the host runs without. g_free. */
+char *container_layer_label(void);
 
 struct container_manager_options {
     struct database *database;
@@ -36,6 +40,7 @@ struct container_manager_options {
     const char *default_shm_size;            /* or NULL: 64m */
     json_t *log_config;                      /* {"Type","Config"} of the engine, or NULL: json-file */
     bool verify_images;                      /* before each start */
+    bool selinux;                            /* label containers, where the host runs SELinux */
     unsigned n_spares;                       /* shims kept in waiting, so that a start need not wait for one */
 };
 

@@ -156,6 +156,14 @@ struct create_call {
     bool step;            /* of a build */
 };
 
+/* A step's own mounts (caches, secrets, other stages) have other labels than its container, and others use them too: as in
+ * BuildKit, SELinux does not confine it. */
+static bool complete_labels(struct container_manager *manager, const struct create_call *call, json_t *host_config,
+                            GError **error)
+{
+    return selinux_complete_options(manager, host_config, call->step && non_empty(host_config, "Mounts"), error);
+}
+
 static bool create(struct container_manager *manager, const struct create_call *call, json_t **ret, GError **error)
 {
     const char *name = call->name;
@@ -170,9 +178,10 @@ static bool create(struct container_manager *manager, const struct create_call *
     if (!request_parse(call->body, &config, &host_config, &container->networking, error) ||
         !request_validate(config, host_config, false, warnings, error) ||
         !take_image(manager, container, call->platform, config, error) ||
-        !complete(manager, container->id, config, host_config, error) ||
+        !complete(manager, container->id, config, host_config, error) || !complete_labels(manager, call, host_config, error) ||
         !refuse_log_options(json_get_object(host_config, "LogConfig"), warnings, error) ||
-        !request_refuse(manager, config, host_config, container->networking, call->api_version, warnings, error))
+        !request_refuse(manager, config, host_config, container->networking, call->api_version, warnings, error) ||
+        !selinux_take_labels(container, host_config, error))
         return false;
     if (!non_empty(config, "Entrypoint") && !non_empty(config, "Cmd"))
         return INVALID("No command specified");

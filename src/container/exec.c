@@ -323,8 +323,7 @@ static json_t *exec_request(struct container *container, const json_t *config, c
     json_t *process;
     if (!spec_exec_process(container->config, host_config, config, hostname, &process, error))
         return NULL;
-    if (apparmor_profile(host_config))
-        json_object_set_new(process, "apparmorProfile", json_string(apparmor_profile(host_config)));
+    container_label_process(container, host_config, process);
     bool terminal = json_get_bool(config, "Tty", false);
     const json_t *size = json_get_folded(body, "ConsoleSize"); /* the start's, else the one of its making */
     if (!is_console_size(size))

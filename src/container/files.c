@@ -103,13 +103,27 @@ bool files_write(struct container *container, const struct network_endpoint *end
            write_small(directory, "hostname", hostname_line, error) && write_small(directory, "resolv.conf", resolv, error);
 }
 
+bool files_label(struct container *container, struct container *files_of, GError **error)
+{
+    static const char *const names[] = { "hosts", "hostname", "resolv.conf" };
+    g_autofree char *run_dir = container_run_dir(files_of);
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = g_build_filename(run_dir, names[i], NULL);
+        if (!selinux_relabel(path, container_mount_label(container), files_of != container, error))
+            return false;
+    }
+    return true;
+}
+
 /* ---- /dev/shm that others may join ---- */
 
 bool files_mount_shm(struct container *container, gint64 size, GError **error)
 {
     g_autofree char *run_dir = container_run_dir(container);
     g_autofree char *path = g_build_filename(run_dir, "shm", NULL);
-    g_autofree char *options = g_strdup_printf("mode=1777,size=%" G_GINT64_FORMAT, size);
+    const char *label = container_mount_label(container);
+    g_autofree char *options = g_strdup_printf("mode=1777,size=%" G_GINT64_FORMAT "%s%s%s", size, label ? ",context=\"" : "",
+                                               label ? label : "", label ? "\"" : "");
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
         return error_set_errno(error, errno, "make %s", path);
     umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);

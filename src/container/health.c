@@ -34,8 +34,7 @@ bool health_configuration(const struct container *container, const json_t *host_
     g_autofree char *hostname = spec_hostname(container->id, container->config);
     if (!spec_exec_process(container->config, host_config, exec, hostname, &process, error))
         return false;
-    if (apparmor_profile(host_config))
-        json_object_set_new(process, "apparmorProfile", json_string(apparmor_profile(host_config)));
+    container_label_process(container, host_config, process);
     *ret =
         json_pack("{s:o, s:I, s:I, s:I, s:I, s:I}", "process", process, "interval",
                   (json_int_t)json_get_int(asked, "Interval", 0), "timeout", (json_int_t)json_get_int(asked, "Timeout", 0),

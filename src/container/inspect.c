@@ -123,8 +123,8 @@ bool container_inspect(struct container_manager *manager, const char *name, bool
     json_object_set_new(object, "RestartCount", json_integer(restart_count));
     json_object_set_new(object, "Driver", json_string("tare"));
     json_object_set_new(object, "Platform", json_string("linux"));
-    json_object_set_new(object, "MountLabel", json_string(""));
-    json_object_set_new(object, "ProcessLabel", json_string(""));
+    json_object_set_new(object, "MountLabel", json_string(container->mount_label ? container->mount_label : ""));
+    json_object_set_new(object, "ProcessLabel", json_string(container->process_label ? container->process_label : ""));
     const char *profile = apparmor_profile(host_config);
     json_object_set_new(object, "AppArmorProfile", json_string(profile ? profile : ""));
     json_object_set_new(object, "ExecIDs", execs);

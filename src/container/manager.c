@@ -130,6 +130,7 @@ bool container_manager_open(const struct container_manager_options *options, str
 {
     struct container_manager *manager = manager_new(options);
     manager->init_layer_fd = -1;
+    manager->selinux = options->selinux ? selinux_open() : NULL;
     if (!open_directories(manager, error) || !open_shim(manager, error) || !records_migrate(manager->database, error) ||
         !init_layer_open(manager, error) || !records_load(manager, error) || !monitor_open(manager, error) ||
         !containers_recover(manager, error)) {
@@ -172,6 +173,7 @@ void container_manager_close(struct container_manager *manager)
     remove_cgroup_parent(manager);
     image_store_set_user_check(manager->images, NULL, NULL);
     g_hash_table_unref(manager->by_id);
+    selinux_free(manager->selinux);
     g_hash_table_unref(manager->by_name);
     g_hash_table_unref(manager->execs);
     g_hash_table_unref(manager->seccomp);

@@ -194,7 +194,7 @@ static bool parse_volume_mount(const json_t *mount, const char *destination, jso
     const json_t *options = json_get_object(mount, "VolumeOptions"), *driver = json_get_object(options, "DriverConfig");
     if (*json_get_string(options, "Subpath", ""))
         return error_set(error, TARE_ERROR_NOT_IMPLEMENTED, "volume subpaths are not supported by this engine");
-    *ret = volume_mount(*source ? source : NULL, destination, "", !json_get_bool(mount, "ReadOnly", false));
+    *ret = volume_mount(*source ? source : NULL, destination, "z", !json_get_bool(mount, "ReadOnly", false));
     if (json_get_bool(options, "NoCopy", false))
         json_object_set_new(*ret, "_NoCopy", json_true());
     if (json_get_object(options, "Labels"))
@@ -428,8 +428,9 @@ static bool acquire_volumes(struct container *container, json_t *mounts, GError 
             return false;
         json_object_set_new(mount, "Name", json_string(place.name));
         json_object_set_new(mount, "Source", json_string(place.path));
-        bool ok = json_get_bool(mount, "_NoCopy", false) ||
-                  copy_up(container, json_get_string(mount, "Destination", ""), place.path, &image_root, error);
+        bool copies = !json_get_bool(mount, "_NoCopy", false);
+        bool ok = (!copies || copy_up(container, json_get_string(mount, "Destination", ""), place.path, &image_root, error)) &&
+                  ((!copies && request.name) || selinux_relabel(place.path, container_mount_label(container), true, error));
         volume_place_clear(&place);
         if (!ok)
             return false;
@@ -465,6 +466,26 @@ static bool make_source(const char *path, GError **error)
     return true;
 }
 
+static bool check_source(const json_t *mount, const char *source, GError **error)
+{
+    struct stat st;
+    if (strcmp(json_get_string(mount, "Type", ""), "bind") || stat(source, &st) == 0)
+        return true;
+    if (!json_get_bool(mount, "_CreateSource", false))
+        return INVALID("invalid mount config for type \"bind\": bind source path does not exist: %s", source);
+    return make_source(source, error);
+}
+
+/* z: all containers may use it, Z: this one alone. */
+static bool relabel(struct container *container, const json_t *mount, const char *source, GError **error)
+{
+    const char *mode = json_get_string(mount, "Mode", ""), *label = container_mount_label(container);
+    if (!label || !strpbrk(mode, "zZ") || selinux_relabel(source, label, strchr(mode, 'z'), error))
+        return true;
+    g_prefix_error(error, "error setting label on mount source '%s': ", source);
+    return false;
+}
+
 bool mounts_check(struct container *container, GError **error)
 {
     size_t i;
@@ -472,12 +493,7 @@ bool mounts_check(struct container *container, GError **error)
     json_array_foreach(container->mounts, i, mount)
     {
         const char *source = json_get_string(mount, "Source", "");
-        struct stat st;
-        if (strcmp(json_get_string(mount, "Type", ""), "bind") || stat(source, &st) == 0)
-            continue;
-        if (!json_get_bool(mount, "_CreateSource", false))
-            return INVALID("invalid mount config for type \"bind\": bind source path does not exist: %s", source);
-        if (!make_source(source, error))
+        if (!check_source(mount, source, error) || !relabel(container, mount, source, error))
             return false;
     }
     return true;

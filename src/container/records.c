@@ -18,6 +18,8 @@ static const char *const schema[] = {
     /* What is asked for after a container that removed itself has gone: by clients whose engine died before it could answer. */
     "CREATE TABLE departed (slot INTEGER PRIMARY KEY, id TEXT NOT NULL, exit_code INTEGER NOT NULL);",
     "ALTER TABLE container ADD COLUMN health TEXT;",
+    "ALTER TABLE container ADD COLUMN process_label TEXT;",
+    "ALTER TABLE container ADD COLUMN mount_label TEXT;",
 };
 #define DEPARTED_MAX 256
 
@@ -36,10 +38,12 @@ bool record_insert(struct container *container, GError **error)
     return database_run(container->manager->database, error,
                         "INSERT INTO container (id, name, image, diff_ids, created, config, host_config, networking, mounts, "
                         "volatile, status, exit_code, started,"
-                        " finished, oom_killed, restart_count, stopped_by_user, has_been_started, error, endpoint)"
-                        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL)",
-                        "ssssissssi", container->id, container->name, container->image_id, diff_ids, container->created_ns,
-                        config, host_config, networking, mounts, (gint64)container->is_volatile);
+                        " finished, oom_killed, restart_count, stopped_by_user, has_been_started, error, endpoint, "
+                        "process_label, mount_label)"
+                        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, ?, ?)",
+                        "ssssissssiss", container->id, container->name, container->image_id, diff_ids, container->created_ns,
+                        config, host_config, networking, mounts, (gint64)container->is_volatile, container->process_label,
+                        container->mount_label);
 }
 
 bool record_save_state(struct container *container, GError **error)
@@ -188,6 +192,9 @@ static bool load_row(sqlite3_stmt *row, void *user, GError **error)
     container->error = g_strdup((const char *)sqlite3_column_text(row, 18));
     container->endpoint = column_json(row, 19);
     container->health = column_json(row, 20);
+    container->process_label = g_strdup((const char *)sqlite3_column_text(row, 21));
+    container->mount_label = g_strdup((const char *)sqlite3_column_text(row, 22));
+    selinux_hold(manager->selinux, container->process_label);
     if (!table_reserve_name(manager, container->name, container->id, error)) {
         container_unref(container);
         return false;
@@ -199,9 +206,11 @@ static bool load_row(sqlite3_stmt *row, void *user, GError **error)
 
 bool records_load(struct container_manager *manager, GError **error)
 {
-    return database_query(manager->database, load_row, manager, error,
-                          "SELECT id, name, image, diff_ids, created, config, host_config, networking, mounts, volatile, status, "
-                          "exit_code, started, finished,"
-                          " oom_killed, restart_count, stopped_by_user, has_been_started, error, endpoint, health FROM container",
-                          "");
+    return database_query(
+        manager->database, load_row, manager, error,
+        "SELECT id, name, image, diff_ids, created, config, host_config, networking, mounts, volatile, status, "
+        "exit_code, started, finished,"
+        " oom_killed, restart_count, stopped_by_user, has_been_started, error, endpoint, health, process_label, mount_label FROM "
+        "container",
+        "");
 }

@@ -66,6 +66,7 @@ static bool mount_writable(struct container *container, struct container_root *r
         .upper = upper,
         .work = work,
         .is_volatile = container->is_volatile,
+        .label = container_mount_label(container),
     };
     root->fd = layer_stack_overlay(root->stack, &options, error);
     return root->fd >= 0;

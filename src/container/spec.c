@@ -111,6 +111,8 @@ static bool add_process(const struct spec_input *input, const char *hostname, js
         json_object_set_new(process, "oomScoreAdj", json_integer(oom));
     if (input->apparmor_profile)
         json_object_set_new(process, "apparmorProfile", json_string(input->apparmor_profile));
+    if (input->process_label)
+        json_object_set_new(process, "selinuxLabel", json_string(input->process_label));
     const json_t *size = json_get_array(input->host_config, "ConsoleSize");
     if (terminal && json_integer_value(json_array_get(size, 0)) > 0)
         json_object_set_new(process, "consoleSize",
@@ -205,6 +207,8 @@ static bool add_linux(const struct spec_input *input, const char *propagation, j
     for (size_t i = 0; i < G_N_ELEMENTS(paths); i++)
         if (json_array_size(json_object_get(input->host_config, paths[i][0])))
             json_object_set(part, paths[i][1], json_object_get(input->host_config, paths[i][0]));
+    if (input->mount_label)
+        json_object_set_new(part, "mountLabel", json_string(input->mount_label));
     if (propagation)
         json_object_set_new(part, "rootfsPropagation", json_string(propagation));
     return spec_add_devices(input, part, resources, error);

@@ -72,8 +72,8 @@ static bool take_mounts(struct start *start, GError **error)
 static bool take_files(struct start *start, GError **error)
 {
     if (start->shared_network)
-        return dir_make_run(start->container, error);
-    return files_write(start->container, start->endpoint, error);
+        return dir_make_run(start->container, error) && files_label(start->container, start->shared_network, error);
+    return files_write(start->container, start->endpoint, error) && files_label(start->container, start->container, error);
 }
 
 static void drop_files(struct start *start)
@@ -135,6 +135,8 @@ static bool make_spec(struct start *start, GError **error)
         .uts_path = strcmp(json_get_string(start->host_config, "UTSMode", ""), "host") ? NULL : "",
         .default_ulimits = start->manager->default_ulimits,
         .apparmor_profile = apparmor_profile(start->host_config),
+        .process_label = container_process_label(start->container),
+        .mount_label = container_mount_label(start->container),
         .cgroup_v2 = start->manager->cgroup_v2,
         .devices = (const struct spec_device *)(void *)start->devices->data,
         .n_devices = start->devices->len,
@@ -156,7 +158,10 @@ static json_t *overlay_configuration(struct start *start, json_t *fds)
     g_autofree char *upper = g_build_filename(state_dir, "upper", NULL);
     g_autofree char *work = g_build_filename(state_dir, "work", NULL);
     json_t *overlay = json_pack("{s:s, s:s, s:b}", "upper", upper, "work", work, "volatile", start->container->is_volatile);
+    const char *label = container_mount_label(start->container);
     int namespace = -1;
+    if (label)
+        json_object_set_new(overlay, "label", json_string(label));
     const char *const *paths = layer_stack_paths(start->stack, &namespace);
     if (paths) {
         json_t *list = json_from_strv(paths);

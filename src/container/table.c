@@ -41,6 +41,9 @@ void container_unref(struct container *container)
     if (!g_atomic_int_dec_and_test(&container->references))
         return;
     execs_forget(container);
+    selinux_drop(container->manager->selinux, container->process_label);
+    g_free(container->process_label);
+    g_free(container->mount_label);
     g_ptr_array_unref(container->waiters);
     g_ptr_array_unref(container->attaches);
     g_strfreev(container->secret_env);

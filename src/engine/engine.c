@@ -143,12 +143,14 @@ static bool open_layers(struct engine *engine, GError **error)
         parse_ram_bytes(engine->options->max_layer_size, &most);
     if (!database_get_int(engine->database, known, &known, error, "SELECT value FROM engine WHERE name = 'mount-mode'", NULL))
         return false;
+    g_autofree char *label = engine->options->selinux ? container_layer_label() : NULL;
     const struct layer_store_options options = { .ingest_program = engine->options->ingest_path,
                                                  .mode = mount_mode(engine->options->storage_backend),
                                                  .known_mode = (enum layer_mount_mode)known,
                                                  .is_left_whole = engine->is_left_whole,
                                                  .max_layer_bytes = (guint64)most,
-                                                 .stall_seconds = engine->options->ingest_timeout };
+                                                 .stall_seconds = engine->options->ingest_timeout,
+                                                 .label = label };
     if (!layer_store_open(engine->options->data_root, &options, &engine->layers, error))
         return false;
     enum layer_mount_mode mode = layer_store_mode(engine->layers);
@@ -273,6 +275,7 @@ static bool open_containers(struct engine *engine, GError **error)
         .default_shm_size = options->default_shm_size,
         .log_config = log,
         .verify_images = engine->options->verify_images,
+        .selinux = options->selinux,
         .n_spares = SPARE_SHIMS,
     };
     if (!container_manager_open(&containers, &engine->containers, error))

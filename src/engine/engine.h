@@ -23,7 +23,7 @@
 struct engine_options {
     char *data_root, *run_root, *config_file, *pidfile, *group, *log_level;
     char **hosts;
-    bool debug, help, version, no_openat2, validate, verify_images, experimental;
+    bool debug, help, version, no_openat2, validate, verify_images, experimental, selinux;
     bool tls, tls_verify;
     char *tls_ca, *tls_certificate, *tls_key;
     char *bip, *bridge;

@@ -97,6 +97,8 @@ static const struct option table[] = {
       "Seconds for which a transfer from a registry may stand still (default 30)" },
     { "run-root", 0, "run-root", KIND_TEXT, FIELD(run_root), "string",
       "Root directory of volatile state (default \"" ENGINE_DEFAULT_RUN_ROOT "\")" },
+    { "selinux-enabled", 0, "selinux-enabled", KIND_BOOL, FIELD(selinux), NULL,
+      "Label containers and their files for SELinux, where the host runs it" },
     { "shim-path", 0, "shim-path", KIND_TEXT, FIELD(shim_path), "string", "Path of the tare-shim program" },
     { "storage-backend", 0, "storage-backend", KIND_TEXT, FIELD(storage_backend), "string",
       "How layers are mounted (\"auto\"|\"detached\"|\"attached\"|\"loop\"|\"unpacked\") (default \"auto\")" },

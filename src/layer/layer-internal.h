@@ -17,6 +17,7 @@ struct layer_store {
     char *ingest_program; /* NULL: to be found beside us at the first use */
     guint64 max_layer_bytes;
     gint64 stall_us;    /* a worker that does nothing for so long is ended */
+    char *label;        /* SELinux context of all files, or NULL */
     bool is_left_whole; /* when it was opened */
     enum layer_mount_mode mode;
     char *verdict;

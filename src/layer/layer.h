@@ -26,6 +26,7 @@ struct layer_store_options {
     bool is_left_whole;               /* closed in order since the machine came up: nothing to sweep, nothing to try again */
     guint64 max_layer_bytes;          /* of one uncompressed layer; 0: 1 TiB */
     guint64 stall_seconds;            /* a worker that does nothing for so long is ended; 0: 60 */
+    const char *label;                /* SELinux context of all layers' files, or NULL: their own */
 };
 
 /* Opens data_root/layers (made when missing), sweeps what an interrupted ingest left, and probes the mount modes once. */
@@ -156,6 +157,7 @@ struct overlay_options {
     const char *upper, *work;       /* paths; both NULL: read-only */
     bool is_volatile;               /* no sync at unmount */
     bool no_xino;                   /* 32-bit images */
+    const char *label;              /* SELinux context of all files, or NULL: their own */
 };
 /* A detached overlay mount (fsmount) or -1 and error. Verifies that it is writable where an upper was given: overlayfs falls back
  * silently. */

@@ -24,7 +24,9 @@ void mount_source_clear(struct mount_source *source)
 
 /* ---- mounting ---- */
 
-int mount_erofs(const char *index, const char *const *devices, GError **error)
+/* Overlayfs opens a layer's files as the one that has mounted it, but what a program maps from them the kernel checks against the
+ * program's own rights: so layers carry the context that all containers may read. */
+int mount_erofs(const char *index, const char *const *devices, const char *label, GError **error)
 {
     g_autofd int fs = (int)syscall(SYS_fsopen, "erofs", FSOPEN_CLOEXEC);
     if (fs < 0) {
@@ -34,6 +36,7 @@ int mount_erofs(const char *index, const char *const *devices, GError **error)
     bool ok = syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", index, 0) == 0;
     for (; ok && *devices; devices++)
         ok = syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "device", *devices, 0) == 0;
+    ok = ok && (!label || syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "context", label, 0) == 0);
     ok = ok && syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) == 0;
     ok = ok && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0;
     if (!ok) {
@@ -51,7 +54,7 @@ int mount_erofs(const char *index, const char *const *devices, GError **error)
 static bool detached_mount(struct mount_backend *backend, const struct mount_source *source, struct layer_mount *mount,
                            GError **error)
 {
-    mount->fd = mount_erofs(source->index, (const char *const *)source->devices, error);
+    mount->fd = mount_erofs(source->index, (const char *const *)source->devices, backend->store->label, error);
     return mount->fd >= 0;
 }
 
@@ -125,7 +128,7 @@ static void close_fd(gpointer fd)
     fd_close(GPOINTER_TO_INT(fd));
 }
 
-static int mount_erofs_over_loop(const struct mount_source *source, GError **error)
+static int mount_erofs_over_loop(const struct mount_source *source, const char *label, GError **error)
 {
     g_autoptr(GPtrArray) fds = g_ptr_array_new_with_free_func(close_fd);
     g_autoptr(GPtrArray) devices = g_ptr_array_new_with_free_func(g_free);
@@ -143,7 +146,7 @@ static int mount_erofs_over_loop(const struct mount_source *source, GError **err
         g_ptr_array_add(devices, loop);
     }
     g_ptr_array_add(devices, NULL);
-    return mount_erofs(index, (const char *const *)devices->pdata, error);
+    return mount_erofs(index, (const char *const *)devices->pdata, label, error);
 }
 
 static bool attach(void *user, GError **error)
@@ -154,9 +157,9 @@ static bool attach(void *user, GError **error)
     if (!job->source)
         fd = mount_empty(error);
     else if (job->over_loop)
-        fd = mount_erofs_over_loop(job->source, error);
+        fd = mount_erofs_over_loop(job->source, job->backend->store->label, error);
     else
-        fd = mount_erofs(job->source->index, (const char *const *)job->source->devices, error);
+        fd = mount_erofs(job->source->index, (const char *const *)job->source->devices, job->backend->store->label, error);
     if (fd < 0)
         return false;
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
@@ -280,6 +283,14 @@ static bool unpacked_open(struct mount_backend *backend, GError **error)
     return true;
 }
 
+/* What this thread makes from now on has this context; NULL: what the policy says. */
+static bool set_creation_label(const char *label, GError **error)
+{
+    g_autofd int fd = open("/proc/thread-self/attr/fscreate", O_WRONLY | O_CLOEXEC);
+    size_t n = label ? strlen(label) : 0;
+    return (fd >= 0 && write(fd, label, n) == (ssize_t)n) || error_set_errno(error, errno, "SELinux context of a layer");
+}
+
 /* Replays the index into a directory that gets its name when it is whole. */
 static bool unpack(const struct mount_source *source, int parent, GError **error)
 {
@@ -303,8 +314,16 @@ static bool unpacked_mount(struct mount_backend *backend, const struct mount_sou
     g_autofd int parent = open(backend->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (parent < 0)
         return error_set_errno(error, errno, "open %s", backend->directory);
-    if (faccessat(parent, source->key, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && !unpack(source, parent, error))
-        return false;
+    if (faccessat(parent, source->key, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+        const char *label = backend->store->label;
+        if (label && !set_creation_label(label, error))
+            return false;
+        bool ok = unpack(source, parent, error);
+        if (label && !set_creation_label(NULL, ok ? error : NULL))
+            return false;
+        if (!ok)
+            return false;
+    }
     mount->fd = openat(parent, source->key, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (mount->fd < 0)
         return error_set_errno(error, errno, "open unpacked layer %s", source->key);

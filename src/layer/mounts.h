@@ -58,8 +58,8 @@ int mount_backend_overlay(struct mount_backend *backend, const struct overlay_op
 /* False and an error from errno, with the reason from the mount context's own log ("e overlay: …", one message a read) where it
  * has one. */
 bool mount_fail_with_log(int fs, const char *what, GError **error);
-/* A detached EROFS mount, or -1; source and devices are files or block devices. */
-int mount_erofs(const char *index, const char *const *devices, GError **error);
+/* A detached EROFS mount, or -1; source and devices are files or block devices. label: SELinux context of all files, or NULL. */
+int mount_erofs(const char *index, const char *const *devices, const char *label, GError **error);
 /* A detached empty tmpfs, or -1. */
 int mount_empty(GError **error);
 

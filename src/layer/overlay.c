@@ -92,6 +92,8 @@ static bool set_options(int fs, const struct overlay_options *options, GError **
             return mount_fail_with_log(fs, always[i].key, error);
     if (!set_string(fs, "xino", options->no_xino ? "off" : "on") || !set_string(fs, "source", "overlay"))
         return mount_fail_with_log(fs, "overlay options", error);
+    if (options->label && !set_string(fs, "context", options->label))
+        return mount_fail_with_log(fs, "SELinux context", error);
     if (!options->upper)
         return true;
     if (options->is_volatile && !set_flag(fs, "volatile"))
@@ -138,6 +140,8 @@ static bool write_old_lowers(const struct overlay_options *options, GArray *fds,
 static bool write_old_options(const struct overlay_options *options, GArray *fds, GString *data, GError **error)
 {
     g_string_append_printf(data, ",redirect_dir=nofollow,metacopy=off,index=off,xino=%s", options->no_xino ? "off" : "on");
+    if (options->label)
+        g_string_append_printf(data, ",context=\"%s\"", options->label);
     if (options->upper) {
         g_string_append(data, ",upperdir=");
         if (!add_directory(fds, data, options->upper, error))

@@ -195,6 +195,7 @@ bool layer_store_open(const char *data_root, const struct layer_store_options *o
     store->is_left_whole = options->is_left_whole;
     store->data_root = absolute_path(data_root);
     store->ingest_program = g_strdup(options->ingest_program);
+    store->label = g_strdup(options->label);
     store->stall_us = (gint64)(options->stall_seconds ? options->stall_seconds : DEFAULT_STALL_SECONDS) * G_USEC_PER_SEC;
     store->max_layer_bytes = options->max_layer_bytes ? options->max_layer_bytes : DEFAULT_MAX_LAYER_BYTES;
     g_mutex_init(&store->publish);
@@ -220,6 +221,7 @@ void layer_store_close(struct layer_store *store)
     fd_clear(&store->fd);
     g_mutex_clear(&store->publish);
     g_free(store->ingest_program);
+    g_free(store->label);
     g_free(store->verdict);
     g_free(store->directory);
     g_free(store->fixups);

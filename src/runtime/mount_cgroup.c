@@ -67,10 +67,12 @@ static int open_hierarchy(struct child *child, const struct cgroup_hierarchy *hi
 /* v1: a tmpfs with a directory for each hierarchy, named as on the host. */
 static int mount_v1(struct child *child, const struct plan_mount *mount)
 {
-    static const struct plan_option mode = { (char *)"mode", (char *)"755" };
+    const struct plan_option options[] = { { (char *)"mode", (char *)"755" }, { (char *)"context", child->plan->mount_label } };
+    size_t n_options = child->selinux && child->plan->mount_label ? 2 : 1;
     const struct cgroup *cgroup = child->cgroup;
     g_autofd int target = mount_target(child->root, mount->destination, true);
-    g_autofd int tmpfs = target < 0 ? target : mount_fs_new("tmpfs", mount->set & ~(guint64)MOUNT_ATTR_RDONLY, &mode, 1, "tmpfs");
+    g_autofd int tmpfs =
+        target < 0 ? target : mount_fs_new("tmpfs", mount->set & ~(guint64)MOUNT_ATTR_RDONLY, options, n_options, "tmpfs");
     int r = tmpfs < 0 ? tmpfs : mount_place(tmpfs, target);
     for (size_t i = 0; r == 0 && i < cgroup->n_hierarchies; i++) {
         const struct cgroup_hierarchy *each = &cgroup->hierarchies[i];

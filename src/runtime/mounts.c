@@ -10,12 +10,14 @@
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 int mount_open_tree(int dir, const char *path, unsigned flags)
@@ -170,7 +172,19 @@ static int open_bind(struct child *child, const struct plan_mount *mount, bool *
 /* A type that may be mounted with a context= option where SELinux runs. */
 static bool takes_label(const char *type)
 {
-    return strcmp(type, "tmpfs") == 0 || strcmp(type, "mqueue") == 0 || strcmp(type, "devpts") == 0 || strcmp(type, "ramfs") == 0;
+    return strcmp(type, "tmpfs") == 0 || strcmp(type, "devpts") == 0 || strcmp(type, "ramfs") == 0;
+}
+
+/* The namespace has made its mqueue already, without a context, and the option would have to agree with that: its root is
+ * labelled instead, by the magic link, for the mount's fd is none to write through. */
+static int label_root(struct child *child, int mount)
+{
+    const char *label = child->plan->mount_label;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", mount);
+    if (!child->selinux || !label)
+        return 0;
+    return setxattr(path, "security.selinux", label, strlen(label) + 1, 0) < 0 && errno != EOPNOTSUPP ? -errno : 0;
 }
 
 static int open_file_system(struct child *child, const struct plan_mount *mount)
@@ -194,7 +208,10 @@ static int open_file_system(struct child *child, const struct plan_mount *mount)
             return r;
         }
     }
-    return fd;
+    int r = fd >= 0 && strcmp(mount->type, "mqueue") == 0 ? label_root(child, fd) : 0;
+    if (r < 0)
+        fd_close(fd);
+    return r < 0 ? r : fd;
 }
 
 static int place_mount(struct child *child, const struct plan_mount *mount, int tree, bool directory)
@@ -264,6 +281,7 @@ static int mask_file(struct child *child, int target)
 
 int step_masked_paths(struct child *child)
 {
+    const struct plan_option label = { (char *)"context", child->plan->mount_label };
     for (char **path = child->plan->masked; path && *path; path++) {
         child->subject = *path;
         g_autofd int target = root_open(child->root, *path, O_PATH, 0);
@@ -274,7 +292,7 @@ int step_masked_paths(struct child *child)
             return -errno;
         int r;
         if (S_ISDIR(st.st_mode)) {
-            g_autofd int tree = mount_fs_new("tmpfs", MOUNT_ATTR_RDONLY, NULL, 0, "tmpfs");
+            g_autofd int tree = mount_fs_new("tmpfs", MOUNT_ATTR_RDONLY, &label, child->selinux && label.value ? 1 : 0, "tmpfs");
             r = tree < 0 ? tree : mount_place(tree, target);
         } else {
             r = mask_file(child, target);

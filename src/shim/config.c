@@ -105,6 +105,7 @@ static bool parse_overlay(struct shim_config *config, const json_t *root, GError
     config->lower_paths = json_string_array(paths);
     return take_string(overlay, "overlay.upper", "upper", true, &config->upper, error) &&
            take_string(overlay, "overlay.work", "work", true, &config->work, error) &&
+           take_string(overlay, "overlay.label", "label", false, &config->label, error) &&
            take_bool(overlay, "overlay.volatile", "volatile", &config->is_volatile, error) &&
            take_bool(overlay, "overlay.no_xino", "no_xino", &config->no_xino, error);
 }
@@ -247,8 +248,9 @@ void shim_config_free(struct shim_config *config)
 {
     if (!config)
         return;
-    char *strings[] = { config->id,    config->name, config->state_dir, config->run_dir,        config->init_path,
-                        config->upper, config->work, config->log_path,  config->log_attributes, config->relay_address };
+    char *strings[] = { config->id,        config->name,           config->state_dir,    config->run_dir,
+                        config->init_path, config->upper,          config->work,         config->label,
+                        config->log_path,  config->log_attributes, config->relay_address };
     for (size_t i = 0; i < G_N_ELEMENTS(strings); i++)
         g_free(strings[i]);
     g_strfreev(config->lower_paths);

@@ -151,12 +151,10 @@ static void on_timeout(void *user)
 
 static bool run(struct health *health, GError **error)
 {
-    int ends[2];
+    g_autofd int theirs = -1;
     struct runtime_process started;
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return error_set_errno(error, errno, "pipe");
-    health->out = ends[0];
-    g_autofd int theirs = ends[1];
+    if (!stdio_make_pipe(health->shim, &health->out, &theirs, error))
+        return false;
     fd_set_nonblocking(health->out, true);
     const struct runtime_exec_options options = { .stdio = { -1, theirs, theirs } };
     if (!runtime_exec(health->shim->container, health->options.process, &options, &started, error))

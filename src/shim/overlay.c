@@ -25,6 +25,7 @@ static int mount_overlay(const struct shim_config *config, GError **error)
         .work = config->work,
         .is_volatile = config->is_volatile,
         .no_xino = config->no_xino,
+        .label = config->label,
     };
     return overlay_mount(&options, error);
 }

@@ -96,6 +96,7 @@ struct shim_config {
     char *id, *name, *state_dir, *run_dir, *init_path;
     json_t *spec;
     char *upper, *work; /* NULL: no overlay */
+    char *label;        /* SELinux context of all files, or NULL */
     bool has_overlay, is_volatile, no_xino;
     char **lower_paths;
     int *lowers;
@@ -217,6 +218,8 @@ struct stdio_options {
     const char *exec_id;
     bool terminal, open_stdin, stdin_once, want_stdout, want_stderr;
 };
+/* For a process of the container; it has the container's SELinux label. */
+bool stdio_make_pipe(const struct shim *shim, int *ret_read, int *ret_write, GError **error);
 bool stdio_init(struct stdio *stdio, struct shim *shim, const struct stdio_options *options, struct log_file *log,
                 GError **error);
 /* The process has its ends now; terminal_fd (taken) is the pty's master or -1. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 /* Back-pressure: a process's output is not read while a client that is alive has ATTACH_QUEUE_LIMIT bytes waiting, as Docker
@@ -18,11 +19,16 @@
  * at most without privilege. */
 #define DRAIN_MAX_READS 1024
 
-static bool make_pipe(int *ret_read, int *ret_write, GError **error)
+bool stdio_make_pipe(const struct shim *shim, int *ret_read, int *ret_write, GError **error)
 {
     int ends[2];
+    const char *label = shim->config->label;
     if (pipe2(ends, O_CLOEXEC) < 0)
         return error_set_errno(error, errno, "pipe");
+    /* With SELinux a pipe belongs to its maker's domain, which a container need not be allowed to write to. Where the kernel does
+     * not take the label, the policy decides. */
+    if (label)
+        fsetxattr(ends[0], "security.selinux", label, strlen(label) + 1, 0);
     *ret_read = ends[0];
     *ret_write = ends[1];
     return true;
@@ -128,10 +134,11 @@ bool stdio_init(struct stdio *stdio, struct shim *shim, const struct stdio_optio
     const bool want[2] = { options->want_stdout, options->want_stderr };
     bool ok = true;
     if (options->open_stdin)
-        ok = make_pipe(&stdio->theirs[0], &stdio->in, error) && watch_input(stdio, error);
+        ok = stdio_make_pipe(shim, &stdio->theirs[0], &stdio->in, error) && watch_input(stdio, error);
     for (int i = 0; i < 2; i++) {
         stdio->out_ended[i] = !want[i];
-        ok = ok && (!want[i] || (make_pipe(&stdio->out[i], &stdio->theirs[i + 1], error) && watch_output(stdio, i, error)));
+        ok = ok &&
+             (!want[i] || (stdio_make_pipe(shim, &stdio->out[i], &stdio->theirs[i + 1], error) && watch_output(stdio, i, error)));
     }
     if (!ok)
         stdio_clear(stdio);

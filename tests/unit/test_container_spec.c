@@ -248,13 +248,50 @@ static void test_log_entries(void **state)
     log_entry_clear(&entry);
 }
 
+static void check_labels(const char *options, const char *process, const char *file)
+{
+    g_auto(GStrv) list = g_strsplit(options, " ", -1); /* none of "" */
+    g_autofree char *own = g_strdup("system_u:system_r:container_t:s0:c1,c2");
+    g_autofree char *files = g_strdup("system_u:object_r:container_file_t:s0:c1,c2");
+    g_autoptr(GError) error = NULL;
+    bool ok = selinux_apply_options((const char *const *)list, &own, &files, &error);
+    if (!file) {
+        assert_false(ok);
+        assert_string_equal(error->message, process);
+        return;
+    }
+    assert_true(ok);
+    assert_string_equal(own ? own : "", process);
+    assert_string_equal(files, file);
+}
+
+static void test_label_options(void **state)
+{
+    check_labels("", "system_u:system_r:container_t:s0:c1,c2", "system_u:object_r:container_file_t:s0:c1,c2");
+    check_labels("type:spc_t", "system_u:system_r:spc_t:s0:c1,c2", "system_u:object_r:container_file_t:s0:c1,c2");
+    check_labels("filetype:etc_t", "system_u:system_r:container_t:s0:c1,c2", "system_u:object_r:etc_t:s0:c1,c2");
+    check_labels("user:staff_u role:staff_r", "staff_u:staff_r:container_t:s0:c1,c2",
+                 "staff_u:object_r:container_file_t:s0:c1,c2");
+    check_labels("level:s0:c7,c9", "system_u:system_r:container_t:s0:c7,c9", "system_u:object_r:container_file_t:s0:c7,c9");
+    check_labels("level:", "system_u:system_r:container_t", "system_u:object_r:container_file_t");
+    check_labels("type:spc_t disable bad", "", "system_u:object_r:container_file_t:s0:c1022,c1023");
+    check_labels(
+        "anything",
+        "Bad label option \"anything\", valid options 'disable' or \n'user, role, level, type, filetype' followed by ':' and "
+        "a value",
+        NULL);
+    check_labels("color:red", "Bad label option \"color\", valid options 'disable, user, role, level, type, filetype'", NULL);
+    g_autofree char *shared = selinux_shared_label("system_u:object_r:container_file_t:s0:c1,c2");
+    assert_string_equal(shared, "system_u:object_r:container_file_t:s0");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),       cmocka_unit_test(test_limits), cmocka_unit_test(test_privileged),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_merge),  cmocka_unit_test(test_names),
-        cmocka_unit_test(test_signals),     cmocka_unit_test(test_ports),  cmocka_unit_test(test_clean_paths),
-        cmocka_unit_test(test_log_entries),
+        cmocka_unit_test(test_plain),       cmocka_unit_test(test_limits),        cmocka_unit_test(test_privileged),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_merge),         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_signals),     cmocka_unit_test(test_ports),         cmocka_unit_test(test_clean_paths),
+        cmocka_unit_test(test_log_entries), cmocka_unit_test(test_label_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

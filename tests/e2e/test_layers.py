@@ -12,8 +12,11 @@ from conftest import finish, make_engine
 from dockerd import running_dockerd
 from inputs import debian_root
 
-BACKENDS = {name: ("--storage-backend", name) for name in ("detached", "attached", "loop", "unpacked")}
+# Kernels before 6.12 mount no layer from a file: loop devices are the best that they have.
+IN_FILES = tuple(int(part) for part in os.uname().release.split(".")[:2]) >= (6, 12)
+BACKENDS = {name: ("--storage-backend", name) for name in ("detached", "attached", "loop", "unpacked")[0 if IN_FILES else 2 :]}
 BACKENDS["no-openat2"] = ("--no-openat2",)
+BEST = next(iter(BACKENDS))
 
 # Each step changes what lower layers have in another way. What it made gets a fixed time at its end, so that every engine makes the same layers.
 SETTLE = r"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /etc/hosts -o -path /etc/hostname -o -path /etc/resolv.conf \) -prune -o -newermt @{} -exec touch -h -d @1600000001.5 {{}} +"
@@ -86,14 +89,14 @@ def walk(engine, image, *flags):
 
 @pytest.fixture(scope="module")
 def original(context):
-    running = make_engine("--storage-backend", "detached").start()
+    running = make_engine("--storage-backend", BEST).start()
     yield Made(running, context)
     finish(running)
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def made(request, original, context):
-    if request.param == "detached":
+    if request.param == BEST:
         yield original
         return
     running = make_engine(*BACKENDS[request.param]).start()

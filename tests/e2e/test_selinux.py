@@ -15,7 +15,7 @@ from test_recovery import wait_until
 SELINUX = os.path.exists("/sys/fs/selinux/enforce")
 PROCESS = "system_u:system_r:container_t:s0:c"
 FILE = "system_u:object_r:container_file_t:s0:c"
-CURRENT = "cat /proc/self/attr/current 2>/dev/null || echo none"
+CURRENT = "{ cat /proc/self/attr/current 2>/dev/null || printf none; }; echo"
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +126,8 @@ def test_options(client, options, process, mount):
     found = [re.sub(r":c\d+,c\d+$", ":cX", label) if "cX" in wanted else label for label, wanted in zip(labels(client, "opted"), (process, mount))]
     assert found == ([process, mount] if SELINUX else ["", ""])
     assert (json.loads(client("inspect", "-f", "{{json .HostConfig.SecurityOpt}}", "opted").stdout) or None) == (list(options) or None)
-    with open("/proc/self/attr/current", encoding="ascii") as file:
-        ours = file.read() if SELINUX else ""
-    assert output(client, "opted") == shown(labels(client, "opted")[0] or ours.strip("\0\n"))
+    said, wanted = output(client, "opted"), labels(client, "opted")[0]
+    assert said == shown(wanted) if wanted or not SELINUX else ":container_t:" not in said, "without a label it is the policy's affair, by the engine's own"
     client("rm", "-f", "opted")
 
 

@@ -113,7 +113,8 @@ struct container_manager {
 
     bool cgroup_v2, verify_images;
     struct selinux *selinux; /* NULL: not enabled, or not there */
-    json_t *network_ids;     /* name → id */
+    bool host_has_selinux;
+    json_t *network_ids; /* name → id */
     struct monitor *monitor;
     GThread *starter; /* applies restart policies after a boot */
     GThread *unpacker;
@@ -235,6 +236,7 @@ const char *apparmor_profile(const json_t *host_config);
 struct selinux;
 /* NULL and a warning where the host runs without. */
 struct selinux *selinux_open(void);
+bool selinux_is_there(void);
 void selinux_free(struct selinux *selinux);
 /* Gives a new container its contexts, after its --security-opt label=. Nothing where SELinux is not enabled. */
 bool selinux_take_labels(struct container *container, const json_t *host_config, GError **error);

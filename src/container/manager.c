@@ -130,6 +130,7 @@ bool container_manager_open(const struct container_manager_options *options, str
 {
     struct container_manager *manager = manager_new(options);
     manager->init_layer_fd = -1;
+    manager->host_has_selinux = selinux_is_there();
     manager->selinux = options->selinux ? selinux_open() : NULL;
     if (!open_directories(manager, error) || !open_shim(manager, error) || !records_migrate(manager->database, error) ||
         !init_layer_open(manager, error) || !records_load(manager, error) || !monitor_open(manager, error) ||

@@ -102,7 +102,7 @@ bool selinux_apply_options(const char *const *options, char **process, char **fi
 
 /* ---- the host's policy ---- */
 
-static bool is_enabled(void)
+bool selinux_is_there(void)
 {
     struct statfs fs;
     g_autofree char *current = NULL;
@@ -141,7 +141,7 @@ static char *contexts_file(void)
 
 struct selinux *selinux_open(void)
 {
-    if (!is_enabled()) {
+    if (!selinux_is_there()) {
         log_line(LOG_LEVEL_WARNING, "SELinux cannot be enabled: this host runs without it", NULL);
         return NULL;
     }
@@ -170,7 +170,7 @@ void selinux_free(struct selinux *selinux)
 
 char *container_layer_label(void)
 {
-    if (!is_enabled())
+    if (!selinux_is_there())
         return NULL;
     g_autofree char *path = contexts_file();
     char *label = read_setting(path, "ro_file");
@@ -260,14 +260,15 @@ bool selinux_take_labels(struct container *container, const json_t *host_config,
     return ok;
 }
 
+/* Also where it is not enabled any more: a second process in a confined container is not to be free. */
 const char *container_process_label(const struct container *container)
 {
-    return container->manager->selinux ? container->process_label : NULL;
+    return container->manager->host_has_selinux ? container->process_label : NULL;
 }
 
 const char *container_mount_label(const struct container *container)
 {
-    return container->manager->selinux ? container->mount_label : NULL;
+    return container->manager->host_has_selinux ? container->mount_label : NULL;
 }
 
 void container_label_process(const struct container *container, const json_t *host_config, json_t *process)

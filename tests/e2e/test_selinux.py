@@ -311,6 +311,19 @@ def test_a_build(engine, client, tmp_path, enforcing):
     client("image", "rm", "built", "cached")
 
 
+def test_unpacked_layers(new_engine, enforcing):
+    running = new_engine("--selinux-enabled", "--storage-backend", "unpacked").start()
+    running.tare("import", str(busybox_root()), "busybox")
+    assert running.tare("run", "--rm", "busybox", "sh", "-c", CURRENT).stdout.startswith(PROCESS if SELINUX else "none")
+    layers = os.path.join(running.data_root, "layers", "unpacked")
+    found = {label_of(os.path.join(layers, name, "bin", "busybox")) for name in os.listdir(layers)}
+    assert found == {"system_u:object_r:container_ro_file_t:s0" if SELINUX else None}
+    running.tare("run", "-d", "--name", "confined", "busybox", "sleep", "1000")
+    running.flags = [flag for flag in running.flags if flag != "--selinux-enabled"]
+    running.restart()
+    assert running.tare("exec", "confined", "sh", "-c", CURRENT).stdout.startswith(PROCESS if SELINUX else "none"), "also when it has been turned off"
+
+
 def test_it_is_not_on_by_itself_and_the_file_turns_it_on(new_engine):
     running = new_engine().start()
     running.tare("import", str(busybox_root()), "busybox")

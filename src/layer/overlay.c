@@ -101,13 +101,27 @@ static bool set_options(int fs, const struct overlay_options *options, GError **
     return set_directory(fs, "upperdir", options->upper, error) && set_directory(fs, "workdir", options->work, error);
 }
 
+/* Why nothing can be made in the directory; 0 where something can. */
+static int cannot_make(const char *directory)
+{
+    g_autofree char *name = g_build_filename(directory, "probe", NULL);
+    if (mkdir(name, 0700) < 0 && errno != EEXIST)
+        return errno;
+    rmdir(name);
+    return 0;
+}
+
 /* Overlay turns itself read-only, with a line in the kernel's log alone, where it cannot write its work directory. */
-static bool check_writable(int mount, GError **error)
+static bool check_writable(int mount, const struct overlay_options *options, GError **error)
 {
     struct statvfs st;
     if (fstatvfs(mount, &st) < 0)
         return error_set_errno(error, errno, "stat overlay");
-    return !(st.f_flag & ST_RDONLY) || error_set(error, TARE_ERROR_INTERNAL, "overlay fell back to read-only");
+    if (!(st.f_flag & ST_RDONLY))
+        return true;
+    int reason = cannot_make(options->work);
+    return reason ? error_set_errno(error, reason, "mount overlay: its work directory")
+                  : error_set(error, TARE_ERROR_INTERNAL, "overlay fell back to read-only");
 }
 
 /* ---- mount(2), for kernels before 6.7 ---- */
@@ -268,7 +282,7 @@ int overlay_mount(const struct overlay_options *options, GError **error)
     int made = mount_new(options, &mount, error);
     if (made == 0)
         mount = mount_old(options, error);
-    if (mount < 0 || (options->upper && !check_writable(mount, error)))
+    if (mount < 0 || (options->upper && !check_writable(mount, options, error)))
         return -1;
     return fd_steal(&mount);
 }

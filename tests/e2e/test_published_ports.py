@@ -100,9 +100,10 @@ def test_every_way_to_a_published_port(engine, served, protocol):
         assert ask_from(engine, name, protocol, gateway, four) == "", "what is published on the loopback address is nowhere else"
     with pytest.raises(OSError):
         ask(protocol, "127.0.0.1", six)
+    expected = sorted([f"0.0.0.0:{everywhere}", f"[::]:{everywhere}", f"127.0.0.1:{four}", f"[::1]:{six}"])
     shown = engine.docker("port", "server", f"9000/{protocol}").stdout.splitlines()
-    assert sorted(shown) == sorted([f"0.0.0.0:{everywhere}", f"[::]:{everywhere}", f"127.0.0.1:{four}", f"[::1]:{six}"])
-    assert sorted(engine.tare("port", "server", f"9000/{protocol}").stdout.splitlines()) == sorted(shown)
+    assert sorted(re.sub(r"^(::1?):(\d+)$", r"[\1]:\2", line) for line in shown) == expected, "older clients write no brackets"
+    assert sorted(engine.tare("port", "server", f"9000/{protocol}").stdout.splitlines()) == expected
 
 
 def test_much_and_many_over_ipv6(engine, served):

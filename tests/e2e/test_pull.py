@@ -15,7 +15,7 @@ import docker
 import pytest
 
 import inputs
-from conftest import finish, make_engine
+from conftest import finish, make_engine, newer_client
 from registries import Authority, DockerRegistry, Nginx, free_port, place, skopeo, wait_for
 
 OTHER_CLIENT = "/usr/bin/docker"
@@ -129,6 +129,7 @@ def test_pull_as_the_tutorials_show_it(engine, registry, name):
     assert "tag can't be used with --all-tags/-a" in both.stderr
 
 
+@newer_client
 def test_references(engine, registry):
     """Names that are none are refused by both clients in the same words; those with port, tag and digest mean what they say."""
     digest = engine.api("GET", f"/distribution/{registry.host}/bb:1/json").json["Descriptor"]["digest"]

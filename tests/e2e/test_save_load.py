@@ -13,7 +13,7 @@ import urllib.parse
 import pytest
 
 from archives import docker_archive, entry, layer
-from conftest import finish, make_engine, program_directory
+from conftest import NEWER_DOCKER, finish, make_engine, newer_client, program_directory
 from inputs import busybox_root
 from secure_shell import SecureShell
 
@@ -103,7 +103,8 @@ def test_files_of_any_name(shell, engine, far):
         assert (shell.directory / "filename").read_bytes() in archives
     assert not [name for name in os.listdir(shell.directory) if "tmp" in name]
     shell("ln -s filename link")
-    for path, text in (("nosuch/x", "invalid output path: stat nosuch: no such file or directory"), (".", "cannot write to a directory"), ("link", "cannot write to a symbolic link directly"), ("a.zip/x", "invalid output path: stat a.zip: not a directory")):
+    is_older = not NEWER_DOCKER and (shell.directory / "docker").resolve().name == "docker"  # which looks for other mistakes
+    for path, text in ((("nosuch/x", "invalid output path: stat nosuch: no such file or directory"), (".", "cannot write to a directory"), ("link", "cannot write to a symbolic link directly"), ("a.zip/x", "invalid output path: stat a.zip: not a directory")) if not is_older else ()):
         assert shell(f"docker save -o {path} carried:1", check=False).stderr == f"failed to save image: {text}\n"
     # by id there are no names, and it says the id
     identifier = ids(engine, "carried:1")[0][0]
@@ -175,6 +176,7 @@ def both(engine, *arguments, **options):
     return results[0]
 
 
+@newer_client
 def test_platforms(engine, tmp_path):
     here = {"amd64": "linux/amd64"}.get(engine.api("GET", "/version").json["Arch"], "linux/" + engine.api("GET", "/version").json["Arch"])
     foreign = for_platform("foreign:1", "arm64", "v8")

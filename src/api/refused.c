@@ -17,6 +17,8 @@ static bool refuse_grpc(struct api_request *request, GError **error)
 static bool hold_session(struct api_request *request, GError **error)
 {
     enum { PATIENCE_MS = 60000 };
+    /* The begin of HTTP/2 and empty settings: the client, which serves this connection, waits 10 s for them before it ends. */
+    static const char greeting[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
     g_autofd int connection = -1;
     char buffer[4096];
     if (!http_exchange_request(request->http)->upgrade)
@@ -24,6 +26,7 @@ static bool hold_session(struct api_request *request, GError **error)
     if (!http_exchange_take_socket(request->http, &connection, error) ||
         !http_exchange_upgrade(request->http, "application/vnd.docker.raw-stream", error))
         return false;
+    (void)fd_write_full(connection, greeting, sizeof greeting - 1); /* one that is gone is found out below */
     while (cancel_poll(http_exchange_cancel(request->http), connection, POLLIN, PATIENCE_MS, NULL) > 0 &&
            read(connection, buffer, sizeof buffer) > 0)
         ;

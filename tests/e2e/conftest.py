@@ -15,6 +15,8 @@ import time
 import pytest
 
 from inputs import busybox_root
+from local_registry import Registry
+from registries import Authority
 
 # A shell's background job ignores SIGINT, and so would every client that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -229,7 +231,7 @@ class Engine:
 
     def remains(self):
         """What is left on the machine of a stopped engine without containers."""
-        found = []
+        found, mark = [], self.mark
         with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
             found += ["mount " + line.split()[4] for line in mounts if self.directory in line]
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -243,12 +245,12 @@ class Engine:
             if int(pid) != os.getpid() and (self.directory.encode() in line or self.directory.encode() in mounts):
                 found.append(f"process {pid} {line.replace(bytes(1), b' ').decode(errors='replace')}")
         for root, directories, _ in os.walk("/sys/fs/cgroup"):
-            found += ["cgroup " + os.path.join(root, name) for name in directories if self.mark in name]
+            found += ["cgroup " + os.path.join(root, name) for name in directories if mark in name]
             directories[:] = [name for name in directories if root.count("/") < 7]
-        found += ["link " + name for name in os.listdir("/sys/class/net") if self.mark in name]
+        found += ["link " + name for name in os.listdir("/sys/class/net") if mark in name]
         if shutil.which("nft"):
             tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
-            found += ["nftables " + line for line in tables.splitlines() if self.mark in line]
+            found += ["nftables " + line for line in tables.splitlines() if mark in line]
         return found
 
 
@@ -264,9 +266,8 @@ def finish(engine):
     engine.clear()
     engine.stop()
     deadline = time.monotonic() + 5  # shims unmount after they have reported
-    while engine.remains() and time.monotonic() < deadline:
+    while (remains := engine.remains()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    remains = engine.remains()
     log = engine.log
     if not remains:
         shutil.rmtree(engine.directory)
@@ -287,6 +288,29 @@ def bb(engine):
     """bb:1, a busybox, in the module's engine; its name."""
     engine.tare("import", str(busybox_root()), "bb:1")
     return "bb:1"
+
+
+@pytest.fixture(params=["tare", "docker"])
+def client(request, engine):
+    """A function that runs a command of one client after the other; what it leaves running is removed."""
+    yield getattr(engine, request.param)
+    engine.clear()
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """Debian's registry on loopback, for the module's tests."""
+    running = Registry(tmp_path_factory.mktemp("registry"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def authority():
+    """A private CA, for the module's tests."""
+    made = Authority()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -12,18 +12,10 @@ import pytest
 
 from conftest import finish, make_engine
 from inputs import arm_busybox_root, busybox_root
-from local_registry import Registry
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import docker
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    running = Registry(tmp_path_factory.mktemp("registry"))
-    yield running
-    running.stop()
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """Health probes: what inspect, ps and events show of them, by both clients, and while no engine is there."""
 
 import json
-import os
 import time
 
 import pytest
 
-from conftest import finish, make_engine, newer_client, program_directory
+from conftest import finish, make_engine, newer_client
 from inputs import busybox_root
 from test_recovery import wait_until
 
@@ -19,13 +18,6 @@ def engine():
     running.tare("import", str(busybox_root()), "busybox")
     yield running
     finish(running)
-
-
-@pytest.fixture(params=["tare", "docker"])
-def client(request, engine):
-    name = os.path.join(program_directory(), "tare") if request.param == "tare" else "docker"
-    yield lambda *arguments, **options: engine.client(name, *arguments, **options)
-    engine.clear()
 
 
 def health(engine, name):

@@ -9,7 +9,7 @@ import pytest
 from conftest import finish, make_engine
 from inputs import busybox_root
 from local_registry import Registry
-from registries import Authority, Nginx, free_port, wait_for
+from registries import Nginx, free_port, wait_for
 
 ADDRESS = "198.18.77.2"  # not of 127.0.0.0/8, which is insecure anyway
 NAME = "registry.invalid"
@@ -29,13 +29,6 @@ def origin(tmp_path_factory, engine):
     engine.tare("push", "-q", f"{running.host}/app:1")
     yield running
     running.stop()
-
-
-@pytest.fixture(scope="module")
-def authority():
-    made = Authority()
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

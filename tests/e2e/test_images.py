@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -112,22 +113,28 @@ def reference():
         yield running
 
 
+def play_both(hosts, programs, folder):
+    """Each command at the same time in both places, which are alike and know nothing of each other."""
+    directories = [folder / "first", folder / "second"]
+    for directory in directories:
+        directory.mkdir()
+        shutil.copy(busybox_root(), directory / "bb.tar")
+    with ThreadPoolExecutor(2) as pool:
+        for command in SCRIPT:
+            first, second = pool.map(lambda host, program, directory: play(host, program, command, str(directory)), hosts, programs, directories)
+            assert second == first, command
+
+
 def test_beside_dockerd(engine, reference, tmp_path):
     """The same commands, by the same client, to both engines."""
-    shutil.copy(busybox_root(), tmp_path / "bb.tar")
-    for command in SCRIPT:
-        theirs = play(reference.host, DOCKER, command, str(tmp_path))
-        assert play(engine.host, DOCKER, command, str(tmp_path)) == theirs, command
+    play_both((reference.host, engine.host), (DOCKER, DOCKER), tmp_path)
 
 
 @newer_client
 def test_both_clients(tmp_path):
     """The same commands, by both clients, to an engine each."""
-    shutil.copy(busybox_root(), tmp_path / "bb.tar")
     engines = [make_engine().start(), make_engine().start()]
-    for command in SCRIPT:
-        theirs = play(engines[0].host, DOCKER, command, str(tmp_path))
-        assert play(engines[1].host, TARE, command, str(tmp_path)) == theirs, command
+    play_both([one.host for one in engines], (DOCKER, TARE), tmp_path)
     for one in engines:
         finish(one)
 

@@ -18,13 +18,6 @@ from local_registry import Registry, TokenServer
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    running = Registry(tmp_path_factory.mktemp("registry"))
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
 def second_registry(tmp_path_factory):
     running = Registry(tmp_path_factory.mktemp("registry"))
     yield running

@@ -41,7 +41,7 @@ def play(host, program, command, directory):
     return [done.returncode, settled(command, done.stdout), settled(command, errors)]
 
 
-# Each line is a shell command; the next ones build on it.
+# Each line is a shell command; the next ones build on it. No name of an image alone may be the beginning of an id.
 SCRIPT = r"""
 DOCKER import -c 'CMD ["/bin/sh"]' -c 'LABEL a=1 b="x y"' -c 'ENV A=b' -c 'EXPOSE 80/tcp' -c 'VOLUME /v' bb.tar bb:1 | sed 's/.*/OK/'
 DOCKER tag bb:1 bb:2; DOCKER tag bb:1 other/bb:2; DOCKER tag bb:1 registry.example:5000/bb:3
@@ -62,16 +62,16 @@ DOCKER image rm $(DOCKER images -q bb:1)
 DOCKER image rm bb:1 bb:1 nothere
 DOCKER image rm -f $(DOCKER images -q bb:2)
 DOCKER images
-printf 'FROM scratch\nADD bb.tar /\nRUN echo hi >/f\nENV X=1\nLABEL l=中文\nCMD ["sh"]\n' >Dockerfile; DOCKER build --network none -q -t b1 . | sed 's/.*/OK/'
+printf 'FROM scratch\nADD bb.tar /\nRUN echo hi >/f\nENV X=1\nLABEL l=中文\nCMD ["sh"]\n' >Dockerfile; DOCKER build --network none -q -t q1 . | sed 's/.*/OK/'
 DOCKER images -a; DOCKER images -aq | wc -l; DOCKER images -q | wc -l
-DOCKER history b1 | sed 's/file:[0-9a-f]*…/FILE/'
-DOCKER image rm $(DOCKER inspect -f '{{.Parent}}' b1); DOCKER image rm -f $(DOCKER inspect -f '{{.Parent}}' b1)
-printf 'FROM b1\nRUN echo again >/g\n' | DOCKER build --network none -q -t b2 - | sed 's/.*/OK/'
-DOCKER image rm b1; DOCKER images -a
-DOCKER create --name c1 --network none b2 | sed 's/.*/OK/'
-DOCKER image rm b2; DOCKER image rm $(DOCKER images -q b2)
-DOCKER tag b2 b3; DOCKER image rm b3; DOCKER tag b2 b3; DOCKER image rm $(DOCKER images -q b3)
-DOCKER image rm b3; DOCKER image rm -f b2; DOCKER images -a; DOCKER system df
+DOCKER history q1 | sed 's/file:[0-9a-f]*…/FILE/'
+DOCKER image rm $(DOCKER inspect -f '{{.Parent}}' q1); DOCKER image rm -f $(DOCKER inspect -f '{{.Parent}}' q1)
+printf 'FROM q1\nRUN echo again >/g\n' | DOCKER build --network none -q -t q2 - | sed 's/.*/OK/'
+DOCKER image rm q1; DOCKER images -a
+DOCKER create --name c1 --network none q2 | sed 's/.*/OK/'
+DOCKER image rm q2; DOCKER image rm $(DOCKER images -q q2)
+DOCKER tag q2 q3; DOCKER image rm q3; DOCKER tag q2 q3; DOCKER image rm $(DOCKER images -q q3)
+DOCKER image rm q3; DOCKER image rm -f q2; DOCKER images -a; DOCKER system df
 DOCKER image prune -f; DOCKER rm c1
 DOCKER import bb.tar base:1 >/dev/null; DOCKER run -d --name c2 --network none base:1 sleep 100 | sed 's/.*/OK/'
 DOCKER image rm base:1; DOCKER image rm -f base:1; DOCKER image prune -af; DOCKER rm -f c2

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from test_limits import client, engine  # noqa: F401 fixtures
+from test_limits import engine  # noqa: F401 a fixture
 
 
 def has_apparmor():

@@ -22,11 +22,6 @@ def engine():
     finish(running)
 
 
-@pytest.fixture(params=["tare", "docker"])
-def client(request, engine):
-    return getattr(engine, request.param)
-
-
 def group(engine, name, controller):
     """The container's directory of a controller, on the machine."""
     pid = engine.api("GET", f"/containers/{name}/json").json["State"]["Pid"]

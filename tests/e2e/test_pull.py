@@ -16,7 +16,7 @@ import pytest
 
 import inputs
 from conftest import finish, make_engine, newer_client
-from registries import Authority, DockerRegistry, Nginx, free_port, place, skopeo, wait_for
+from registries import DockerRegistry, Nginx, free_port, place, skopeo, wait_for
 
 OTHER_CLIENT = "/usr/bin/docker"
 ADDRESS = "198.18.77.1"  # for tests: loopback is always an insecure registry
@@ -74,13 +74,6 @@ def registry(layouts):
     place(layouts["many"], running, "many:1", "--all")
     yield running
     running.close()
-
-
-@pytest.fixture(scope="module")
-def authority():
-    made = Authority()
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

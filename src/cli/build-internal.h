@@ -77,6 +77,14 @@ bool context_walk(int dirfd, const char *path, guint depth, context_visit_func *
 bool context_descend(int dirfd, const char *name, const char *path, guint depth, context_visit_func *visit, void *user,
                      GError **error);
 char *context_read_link(int dirfd, const char *name);
+#define CONTEXT_DEPTH_MAX 1024
+/* The names in a directory, sorted; path is for the error. */
+GPtrArray *context_list_names(int dirfd, const char *path, GError **error);
+
+/* ---- build_walk.c ---- */
+
+/* Fills the entries of a scan whose directory is open. */
+bool context_scan_walk(struct context_scan *scan, const struct ignore *ignore, GError **error);
 
 /* ---- build_context.c ---- */
 

@@ -11,17 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEPTH_MAX 1024
 #define UNSETTLED_NS 100000000 /* younger than this a file may change again without its times telling */
 #define BLOCK 512
 #define HUGE (G_GUINT64_CONSTANT(1) << 30)
 #define LARGEST 5
-
-struct scanner {
-    struct context_scan *scan;
-    const struct ignore *ignore;
-    gint64 now_ns;
-};
 
 static void entry_clear(gpointer data)
 {
@@ -36,7 +29,7 @@ static gint by_name(gconstpointer a, gconstpointer b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static GPtrArray *list_names(int dirfd, const char *path, GError **error)
+GPtrArray *context_list_names(int dirfd, const char *path, GError **error)
 {
     int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
@@ -81,9 +74,9 @@ static guint64 bytes_in_tar(const struct scan_entry *entry)
 
 bool context_walk(int dirfd, const char *path, guint depth, context_visit_func *visit, void *user, GError **error)
 {
-    if (depth > DEPTH_MAX)
-        return error_set(error, TARE_ERROR_TOO_LARGE, "context is deeper than %d directories", DEPTH_MAX);
-    g_autoptr(GPtrArray) names = list_names(dirfd, path, error);
+    if (depth > CONTEXT_DEPTH_MAX)
+        return error_set(error, TARE_ERROR_TOO_LARGE, "context is deeper than %d directories", CONTEXT_DEPTH_MAX);
+    g_autoptr(GPtrArray) names = context_list_names(dirfd, path, error);
 
     if (!names)
         return false;
@@ -104,29 +97,6 @@ bool context_descend(int dirfd, const char *name, const char *path, guint depth,
     if (fd < 0)
         return error_set(error, TARE_ERROR_INVALID, "error checking context: can't stat '%s'", path);
     return context_walk(fd, path, depth + 1, visit, user, error);
-}
-
-static bool look_at(void *user, int dirfd, const char *name, const char *path, guint depth, GError **error)
-{
-    struct scanner *scanner = user;
-    struct scan_entry entry = { 0 };
-
-    if (fstatat(dirfd, name, &entry.stat, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT || error_set(error, TARE_ERROR_INVALID, "error checking context: can't stat '%s'", path);
-    bool left_out = ignore_matches(scanner->ignore, path), is_directory = S_ISDIR(entry.stat.st_mode);
-
-    if (left_out && !(is_directory && ignore_may_hold(scanner->ignore, path)))
-        return true;
-    if (!left_out && !S_ISSOCK(entry.stat.st_mode)) { /* sockets have no place in an archive */
-        entry.path = g_strdup(path);
-        if (S_ISLNK(entry.stat.st_mode) && !(entry.link = context_read_link(dirfd, name))) {
-            g_free(entry.path);
-            return error_set_errno(error, errno, "readlink %s", path);
-        }
-        scanner->scan->bytes += bytes_in_tar(&entry);
-        g_array_append_val(scanner->scan->entries, entry);
-    }
-    return !is_directory || context_descend(dirfd, name, path, depth, look_at, scanner, error);
 }
 
 /* A "/" sorts before all else: the order in which a directory is walked. */
@@ -166,22 +136,23 @@ void context_scan_put(struct context_scan *scan, const char *path, const char *t
 struct context_scan *context_scan_new(const char *directory, const struct ignore *ignore, GError **error)
 {
     struct context_scan *scan = g_new0(struct context_scan, 1);
-    struct scanner scanner = { scan, ignore, g_get_real_time() * 1000 };
 
     scan->entries = g_array_new(FALSE, FALSE, sizeof(struct scan_entry));
     g_array_set_clear_func(scan->entries, entry_clear);
     scan->bytes = 2 * BLOCK;
-    scan->now_ns = scanner.now_ns;
+    scan->now_ns = g_get_real_time() * 1000;
     scan->fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (scan->fd < 0) {
         error_set_errno(error, errno, "open %s", directory);
         context_scan_free(scan);
         return NULL;
     }
-    if (!context_walk(scan->fd, "", 0, look_at, &scanner, error)) {
+    if (!context_scan_walk(scan, ignore, error)) {
         context_scan_free(scan);
         return NULL;
     }
+    for (guint i = 0; i < scan->entries->len; i++)
+        scan->bytes += bytes_in_tar(&g_array_index(scan->entries, struct scan_entry, i));
     return scan;
 }
 
@@ -201,25 +172,62 @@ static gint64 nanoseconds(const struct timespec *time)
     return (gint64)time->tv_sec * G_GINT64_CONSTANT(1000000000) + time->tv_nsec;
 }
 
+/* Digits as printf has them, which would take longer than the look at the file. */
+static char *put_digits(char *at, guint64 value, guint base)
+{
+    char digits[22];
+    guint n = 0;
+
+    do
+        digits[n++] = "0123456789abcdef"[value % base];
+    while ((value /= base) > 0);
+    while (n > 0)
+        *at++ = digits[--n];
+    return at;
+}
+
+static char *put_stamp(char *at, const struct stat *stat)
+{
+    bool is_file = S_ISREG(stat->st_mode);
+
+    at = put_digits(at, (guint64)nanoseconds(&stat->st_mtim), 16);
+    *at++ = '.';
+    at = put_digits(at, is_file ? (guint64)nanoseconds(&stat->st_ctim) : 0, 16);
+    *at++ = '.';
+    at = put_digits(at, (guint64)stat->st_ino, 16);
+    *at++ = '.';
+    return put_digits(at, (guint64)stat->st_rdev, 16);
+}
+
+static bool is_unsettled(const struct context_scan *scan, const struct stat *stat)
+{
+    gint64 limit = scan->now_ns - UNSETTLED_NS;
+
+    return S_ISREG(stat->st_mode) && (nanoseconds(&stat->st_ctim) > limit || nanoseconds(&stat->st_mtim) > limit);
+}
+
 static void append_facts(GString *out, const struct context_scan *scan, const struct scan_entry *entry)
 {
     const struct stat *stat = &entry->stat;
-    gint64 changed = nanoseconds(&stat->st_ctim), modified = nanoseconds(&stat->st_mtim);
-    char digest[DIGEST_ROOM];
+    char text[128], *at = text, digest[DIGEST_ROOM];
 
-    g_string_append_printf(out, "%o %" G_GINT64_FORMAT " ", stat->st_mode, S_ISREG(stat->st_mode) ? (gint64)stat->st_size : 0);
+    at = put_digits(at, stat->st_mode, 8);
+    *at++ = ' ';
+    at = put_digits(at, S_ISREG(stat->st_mode) ? (guint64)stat->st_size : 0, 10);
+    *at++ = ' ';
+    if (!entry->text && is_unsettled(scan, stat))
+        *at++ = '?';
+    else if (!entry->text)
+        at = put_stamp(at, stat);
+    g_string_append_len(out, text, at - text);
     if (entry->text) {
         digest_of(entry->text, entry->length, digest);
         g_string_append(out, digest_hex(digest));
-    } else if (S_ISREG(stat->st_mode) && (changed > scan->now_ns - UNSETTLED_NS || modified > scan->now_ns - UNSETTLED_NS)) {
-        g_string_append_c(out, '?');
-    } else {
-        g_string_append_printf(
-            out, "%" G_GINT64_MODIFIER "x.%" G_GINT64_MODIFIER "x.%" G_GINT64_MODIFIER "x.%" G_GINT64_MODIFIER "x",
-            (guint64)modified, S_ISREG(stat->st_mode) ? (guint64)changed : 0, (guint64)stat->st_ino, (guint64)stat->st_rdev);
     }
-    if (entry->link)
-        g_string_append_printf(out, " %s", entry->link);
+    if (entry->link) {
+        g_string_append_c(out, ' ');
+        g_string_append(out, entry->link);
+    }
     g_string_append_c(out, '\0');
 }
 

@@ -381,7 +381,7 @@ struct listing_entry {
     const char *facts, *path;
 };
 struct listing {
-    char *data;
+    const char *data;
     gsize length;
     GArray *entries; /* of struct listing_entry */
 };
@@ -408,6 +408,10 @@ guint listing_find(const struct listing *listing, const char *path);
 /* What a context has, and the digests of those contents that were read (zeros: not yet). Shared by the stages. */
 struct context_files {
     gint references;
+/* ---- content_digest.c ---- */
+/* path is for the error. */
+bool content_digest(int fd, const char *path, struct cancel *cancel, guint8 ret[CONTEXT_DIGEST_SIZE], GError **error);
+
     struct listing *listing;
     GMutex lock; /* of what follows */
     guint8 *digests;

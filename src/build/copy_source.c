@@ -108,34 +108,13 @@ static void hash_text(struct hasher *hasher, const char *text)
     hasher_update(hasher, text, strlen(text) + 1);
 }
 
-/* The digest's 32 bytes of a file's content. */
 static bool read_content(const struct copy_sources *sources, const char *path, int flags, guint8 *ret, GError **error)
 {
-    char digest[DIGEST_ROOM];
-    struct hasher *hasher;
     g_autofd int fd = root_open(sources->root_fd, path, O_RDONLY | O_NONBLOCK | flags, 0);
-    g_autofree char *buffer = g_malloc(1 << 17);
-    ssize_t n = -1;
 
-    hasher = hasher_new();
-    while (fd >= 0 && (n = fd_read_full(fd, buffer, 1 << 17)) > 0) {
-        if (!cancel_check(sources->cancel, error)) {
-            hasher_free(hasher);
-            return false;
-        }
-        hasher_update(hasher, buffer, (size_t)n);
-    }
-    if (fd < 0 || n != 0) {
-        error_set_errno(error, errno, "read %s", path);
-        hasher_free(hasher);
-        return false;
-    }
-    hasher_finish(hasher, digest);
-    hasher_free(hasher);
-    for (size_t i = 0; i < CONTEXT_DIGEST_SIZE; i++)
-        ret[i] =
-            (guint8)(g_ascii_xdigit_value(digest_hex(digest)[2 * i]) << 4 | g_ascii_xdigit_value(digest_hex(digest)[2 * i + 1]));
-    return true;
+    if (fd < 0)
+        return error_set_errno(error, errno, "read %s", path);
+    return content_digest(fd, path, sources->cancel, ret, error);
 }
 
 /* The place of path in the context's listing, or -1. */
@@ -153,35 +132,49 @@ static gint64 find_listed(const struct copy_sources *sources, const char *path)
                : -1;
 }
 
-static bool hash_listed_content(const struct copy_sources *sources, struct hasher *hasher, const char *path, int flags,
-                                gint64 index, GError **error)
+/* The digest of a file's content: from the listing at index (-1: none) where it is known there, and noted there where it was
+ * not. */
+static bool listed_content(const struct copy_sources *sources, const char *path, int flags, gint64 index,
+                           guint8 ret[CONTEXT_DIGEST_SIZE], GError **error)
 {
     static const guint8 zeros[CONTEXT_DIGEST_SIZE];
     struct context_files *files = sources->files;
-    guint8 bytes[CONTEXT_DIGEST_SIZE] = { 0 };
+    guint8 *noted = index >= 0 ? files->digests + (gsize)index * CONTEXT_DIGEST_SIZE : NULL;
 
-    if (index >= 0) {
+    if (noted) {
         g_mutex_lock(&files->lock);
-        memcpy(bytes, files->digests + (gsize)index * CONTEXT_DIGEST_SIZE, sizeof bytes);
+        memcpy(ret, noted, CONTEXT_DIGEST_SIZE);
+        g_mutex_unlock(&files->lock);
+        if (memcmp(ret, zeros, CONTEXT_DIGEST_SIZE) != 0)
+            return true;
+    }
+    if (!read_content(sources, path, flags, ret, error))
+        return false;
+    if (noted) {
+        g_mutex_lock(&files->lock);
+        memcpy(noted, ret, CONTEXT_DIGEST_SIZE);
+        files->changed = true;
         g_mutex_unlock(&files->lock);
     }
-    if (memcmp(bytes, zeros, sizeof bytes) == 0) {
-        if (!read_content(sources, path, flags, bytes, error))
-            return false;
-        if (index >= 0) {
-            g_mutex_lock(&files->lock);
-            memcpy(files->digests + (gsize)index * CONTEXT_DIGEST_SIZE, bytes, sizeof bytes);
-            files->changed = true;
-            g_mutex_unlock(&files->lock);
-        }
-    }
-    hasher_update(hasher, bytes, sizeof bytes);
     return true;
 }
 
-static bool hash_content(const struct copy_sources *sources, struct hasher *hasher, const char *path, int flags, GError **error)
+/* What the listing has as a file is one whether links are followed or not: nothing that it has is behind a link. */
+static bool hash_content(const struct copy_sources *sources, struct hasher *hasher, const char *path, const struct stat *stat,
+                         int flags, GError **error)
 {
-    return hash_listed_content(sources, hasher, path, flags, (flags & O_NOFOLLOW) ? find_listed(sources, path) : -1, error);
+    gint64 index = find_listed(sources, path);
+    const struct listing_entry *entry =
+        index >= 0 ? &g_array_index(sources->files->listing->entries, struct listing_entry, index) : NULL;
+    struct listing_facts facts;
+    guint8 digest[CONTEXT_DIGEST_SIZE];
+
+    if (entry && !(listing_read_facts(entry->facts, &facts) && S_ISREG(facts.mode) && facts.size == (guint64)stat->st_size))
+        index = -1;
+    if (!listed_content(sources, path, flags, index, digest, error))
+        return false;
+    hasher_update(hasher, digest, sizeof digest);
+    return true;
 }
 
 static bool hash_link(const struct copy_sources *sources, struct hasher *hasher, const char *path, GError **error)
@@ -207,30 +200,87 @@ static bool hash_entry(const struct copy_sources *sources, struct hasher *hasher
     hash_text(hasher, name);
     hash_text(hasher, facts);
     if (is_file)
-        return hash_content(sources, hasher, path, flags, error);
+        return hash_content(sources, hasher, path, stat, flags, error);
     return !S_ISLNK(stat->st_mode) || hash_link(sources, hasher, path, error);
 }
 
-/* The same, by what the client said of it. */
-static bool hash_listed(const struct copy_sources *sources, struct hasher *hasher, guint index, gsize skip, GError **error)
+/* ---- the same, by what the client said ---- */
+
+/* The texts and digests of many small files, given to the hasher in large pieces. */
+struct hash_buffer {
+    struct hasher *hasher;
+    gsize used;
+    char bytes[16384];
+};
+
+static void buffer_flush(struct hash_buffer *buffer)
+{
+    hasher_update(buffer->hasher, buffer->bytes, buffer->used);
+    buffer->used = 0;
+}
+
+static void buffer_add(struct hash_buffer *buffer, const void *data, gsize length)
+{
+    if (length > sizeof buffer->bytes - buffer->used)
+        buffer_flush(buffer);
+    if (length > sizeof buffer->bytes) {
+        hasher_update(buffer->hasher, data, length);
+        return;
+    }
+    memcpy(buffer->bytes + buffer->used, data, length);
+    buffer->used += length;
+}
+
+static void buffer_add_text(struct hash_buffer *buffer, const char *text)
+{
+    buffer_add(buffer, text, strlen(text) + 1);
+}
+
+/* As "%o 0 0 %u 0" has it; printf would take longer than all else. */
+static void buffer_add_facts(struct hash_buffer *buffer, const struct listing_facts *facts)
+{
+    char text[64], *at = text + sizeof text;
+    guint64 size = S_ISREG(facts->mode) ? facts->size : 0;
+    guint mode = facts->mode;
+
+    at -= sizeof " 0";
+    memcpy(at, " 0", sizeof " 0");
+    do
+        *--at = (char)('0' + size % 10);
+    while ((size /= 10) > 0);
+    at -= strlen(" 0 0 ");
+    memcpy(at, " 0 0 ", strlen(" 0 0 "));
+    do
+        *--at = (char)('0' + (mode & 7));
+    while ((mode >>= 3) > 0);
+    buffer_add(buffer, at, (gsize)(text + sizeof text - at));
+}
+
+static bool hash_listed(const struct copy_sources *sources, struct hash_buffer *buffer, guint index,
+                        const struct listing_facts *facts, gsize skip, GError **error)
 {
     const struct listing_entry *entry = &g_array_index(sources->files->listing->entries, struct listing_entry, index);
-    g_autofree char *text = NULL;
-    struct listing_facts facts;
+    guint8 digest[CONTEXT_DIGEST_SIZE];
 
-    listing_read_facts(entry->facts, &facts);
-    text = g_strdup_printf("%o 0 0 %" G_GINT64_FORMAT " 0", facts.mode, S_ISREG(facts.mode) ? (gint64)facts.size : 0);
-    hash_text(hasher, entry->path + skip);
-    hash_text(hasher, text);
-    if (S_ISREG(facts.mode))
-        return hash_listed_content(sources, hasher, entry->path, O_NOFOLLOW, (gint64)index, error);
-    if (S_ISLNK(facts.mode))
-        hash_text(hasher, facts.link ? facts.link : "");
+    buffer_add_text(buffer, entry->path + skip);
+    buffer_add_facts(buffer, facts);
+    if (S_ISLNK(facts->mode))
+        buffer_add_text(buffer, facts->link ? facts->link : "");
+    if (!S_ISREG(facts->mode))
+        return true;
+    if (!listed_content(sources, entry->path, O_NOFOLLOW, (gint64)index, digest, error))
+        return false;
+    buffer_add(buffer, digest, sizeof digest);
     return true;
 }
 
+static bool is_below(const struct listing_entry *entry, const char *prefix, gsize length)
+{
+    return strncmp(entry->path, prefix, length) == 0;
+}
+
 /* A directory of a context that is kept needs no walk: 50,000 files are read out of its listing. *ret_done false where that does
- * not do. */
+ * not do, and the hasher is as it was. */
 static bool hash_listed_tree(const struct copy_sources *sources, struct hasher *hasher, const char *path, bool *ret_done,
                              GError **error)
 {
@@ -239,6 +289,7 @@ static bool hash_listed_tree(const struct copy_sources *sources, struct hasher *
     g_autofree char *prefix = is_root ? g_strdup("") : g_strconcat(path, "/", NULL);
     gsize skip = strlen(prefix);
     const GArray *entries = sources->files ? sources->files->listing->entries : NULL;
+    g_autofree struct hash_buffer *buffer = NULL;
     struct listing_facts facts;
 
     *ret_done = false;
@@ -247,20 +298,24 @@ static bool hash_listed_tree(const struct copy_sources *sources, struct hasher *
     for (guint i = (guint)(first + 1); i < entries->len; i++) {
         const struct listing_entry *entry = &g_array_index(entries, struct listing_entry, i);
 
-        if (strncmp(entry->path, prefix, skip) != 0)
+        if (!is_below(entry, prefix, skip))
             break;
         if (!listing_read_facts(entry->facts, &facts) || !(S_ISREG(facts.mode) || S_ISDIR(facts.mode) || S_ISLNK(facts.mode)))
             return true;
     }
+    buffer = g_new(struct hash_buffer, 1);
+    *buffer = (struct hash_buffer){ .hasher = hasher };
     for (guint i = (guint)(first + 1); i < entries->len; i++) {
         const struct listing_entry *entry = &g_array_index(entries, struct listing_entry, i);
 
-        if (strncmp(entry->path, prefix, skip) != 0)
+        if (!is_below(entry, prefix, skip))
             break;
+        listing_read_facts(entry->facts, &facts);
         if (!(sources->excluded && g_hash_table_contains(sources->excluded, entry->path)) &&
-            !hash_listed(sources, hasher, i, skip, error))
+            !hash_listed(sources, buffer, i, &facts, skip, error))
             return false;
     }
+    buffer_flush(buffer);
     *ret_done = true;
     return true;
 }

@@ -383,7 +383,8 @@ struct listing_entry {
 struct listing {
     const char *data;
     gsize length;
-    GArray *entries; /* of struct listing_entry */
+    GMappedFile *mapping; /* that data is in; NULL: data is the listing's own */
+    GArray *entries;      /* of struct listing_entry */
 };
 struct listing_facts {
     mode_t mode;
@@ -395,6 +396,8 @@ struct listing_pair {
 };
 /* Takes data in any case. */
 bool listing_parse(char *data, gsize length, struct listing **ret, GError **error);
+/* Of a part of a file. */
+bool listing_parse_mapped(GMappedFile *mapping, gsize offset, gsize length, struct listing **ret, GError **error);
 void listing_free(struct listing *listing);
 bool listing_read_facts(const char *facts, struct listing_facts *ret);
 int listing_compare_paths(const char *a, const char *b);
@@ -405,17 +408,18 @@ guint listing_find(const struct listing *listing, const char *path);
 
 /* ---- contexts that are kept for the next build ---- */
 #define CONTEXT_DIGEST_SIZE 32
-/* What a context has, and the digests of those contents that were read (zeros: not yet). Shared by the stages. */
-struct context_files {
-    gint references;
 /* ---- content_digest.c ---- */
 /* path is for the error. */
 bool content_digest(int fd, const char *path, struct cancel *cancel, guint8 ret[CONTEXT_DIGEST_SIZE], GError **error);
 
+/* What a context has, and the digests of those contents that were read (zeros: not yet). Shared by the stages. */
+struct context_files {
+    gint references;
     struct listing *listing;
-    GMutex lock; /* of what follows */
+    guint64 bytes; /* of its files */
+    GMutex lock;   /* of what follows */
     guint8 *digests;
-    bool changed;
+    bool changed; /* since it was saved */
 };
 struct context_files *context_files_new(struct listing *listing);
 static inline struct context_files *context_files_ref(struct context_files *files)
@@ -428,8 +432,19 @@ struct build_context;
 /* Takes what builder_announce_context announced, and the body with what it lacked. */
 bool context_store_open(struct builder *builder, const char *id, struct byte_source *body, const char *holder,
                         struct cancel *cancel, struct build_context *context, GError **error);
-bool context_store_save(struct builder *builder, const char *key, const char *const *layers, struct context_files *files,
-                        bool same_files, GError **error);
+/* What cannot be kept is forgotten, and sent again. */
+void context_store_save(struct builder *builder, const char *key, const char *const *layers, struct context_files *files);
+/* What was kept under a key. */
+struct context_record {
+    char **layers;
+    struct listing *listing;
+    const guint8 *digests; /* as in struct context_files; in the listing's mapping */
+};
+/* False where there is none that can be built on. */
+bool context_record_read(struct builder *builder, const char *key, struct context_record *ret);
+void context_record_clear(struct context_record *record);
+/* Makes contexts/ in the builder's directory, and sweeps it. */
+void context_records_open(struct builder *builder, int top);
 /* A named context that was uploaded; context is filled as far as it got. */
 bool context_store_share(struct builder *builder, const char *id, const char *holder, struct build_context *context,
                          GError **error);

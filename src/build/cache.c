@@ -13,6 +13,9 @@ static const char *const schema[] = {
     "PRIMARY KEY (parent, key)) WITHOUT ROWID",
     "CREATE TABLE build_context (key TEXT PRIMARY KEY, layers TEXT NOT NULL, listing BLOB NOT NULL, digests BLOB NOT NULL, "
     "created INTEGER NOT NULL, used INTEGER NOT NULL)",
+    /* Listings and digests are in files since then. */
+    "ALTER TABLE build_context ADD COLUMN listing_bytes INTEGER NOT NULL DEFAULT 0",
+    "UPDATE build_context SET listing = x'', digests = x''",
 };
 
 bool cache_migrate(struct database *database, GError **error)

@@ -129,7 +129,7 @@ static bool read_records(struct builder *builder, GPtrArray **ret, GError **erro
     g_autoptr(GPtrArray) records = g_ptr_array_new_with_free_func(record_free);
 
     if (!database_query(builder->database, take_context, records, error,
-                        "SELECT key, created, used, " CONTEXT_SIZE ", length(listing) FROM build_context", "") ||
+                        "SELECT key, created, used, " CONTEXT_SIZE ", listing_bytes FROM build_context", "") ||
         !database_query(builder->database, take_step, records, error,
                         "SELECT DISTINCT image.id, image.parent, build_cache.created, " STEP_SIZE
                         " FROM build_cache JOIN image ON image.id = build_cache.image",

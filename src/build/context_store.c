@@ -1,17 +1,12 @@
 /* Contexts that clients sent before: a chain of layers and the listing of the directory that they show, by a key of the client's,
  * so that the next build is sent only what has changed. */
-#include "base/digest.h"
 #include "base/identifier.h"
 #include "base/timestamp.h"
 #include "build/build-internal.h"
 
 #include <string.h>
-#include <sys/statvfs.h>
 
-#define CHAIN_MAX 12    /* layers of one context; then it is sent whole again */
-#define CONTEXTS_MAX 64 /* kept; the least recently used goes */
-#define SHARE_OF_ROOM 4 /* kept where it takes less than this part of the free space */
-#define UPLOADS_MAX 64  /* announced and not yet sent */
+#define UPLOADS_MAX 64 /* announced and not yet sent */
 #define UPLOAD_AGE_S G_GINT64_CONSTANT(3600)
 
 /* A context that was announced, and what is known about it. */
@@ -45,6 +40,12 @@ struct context_files *context_files_new(struct listing *listing)
     files->references = 1;
     files->listing = listing;
     files->digests = g_malloc0((gsize)MAX(listing->entries->len, 1) * CONTEXT_DIGEST_SIZE);
+    for (guint i = 0; i < listing->entries->len; i++) {
+        struct listing_facts facts;
+
+        if (listing_read_facts(g_array_index(listing->entries, struct listing_entry, i).facts, &facts))
+            files->bytes += facts.size;
+    }
     g_mutex_init(&files->lock);
     return files;
 }
@@ -57,117 +58,6 @@ void context_files_unref(struct context_files *files)
     g_free(files->digests);
     g_mutex_clear(&files->lock);
     g_free(files);
-}
-
-/* ---- records ---- */
-
-struct record {
-    char **layers;
-    struct listing *listing;
-    guint8 *digests;
-};
-
-static void record_clear(struct record *record)
-{
-    g_strfreev(record->layers);
-    listing_free(record->listing);
-    g_free(record->digests);
-}
-
-static bool read_record(sqlite3_stmt *row, void *user, GError **error)
-{
-    struct record *record = user;
-    gsize length = (gsize)sqlite3_column_bytes(row, 1), n = (gsize)sqlite3_column_bytes(row, 2);
-
-    record->layers = g_strsplit((const char *)sqlite3_column_text(row, 0), " ", -1);
-    if (!listing_parse(g_memdup2(sqlite3_column_blob(row, 1), length), length, &record->listing, error))
-        return false;
-    if (n == (gsize)record->listing->entries->len * CONTEXT_DIGEST_SIZE)
-        record->digests = g_memdup2(sqlite3_column_blob(row, 2), n);
-    return true;
-}
-
-/* False without an error where there is none. */
-static bool find_record(struct builder *builder, const char *key, struct record *record)
-{
-    bool good = database_query(builder->database, read_record, record, NULL,
-                               "SELECT layers, listing, digests FROM build_context WHERE key = ?", "s", key) &&
-                record->listing && record->digests && g_strv_length(record->layers) < CHAIN_MAX;
-
-    for (char **layer = record->layers; good && *layer; layer++)
-        good = layer_store_has(builder->layers, *layer);
-    return good;
-}
-
-static char *holder_of(const char *key)
-{
-    char digest[DIGEST_ROOM];
-
-    digest_of(key, strlen(key), digest);
-    return g_strconcat("context/", digest_hex(digest), NULL);
-}
-
-void context_store_forget(struct builder *builder, const char *key)
-{
-    g_autofree char *holder = holder_of(key);
-
-    database_run(builder->database, NULL, "DELETE FROM build_context WHERE key = ?", "s", key);
-    image_store_release_layers(builder->images, holder, NULL);
-}
-
-static void forget_oldest(struct builder *builder)
-{
-    g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
-
-    database_get_strings(builder->database, keys, NULL, "SELECT key FROM build_context ORDER BY used DESC LIMIT -1 OFFSET ?", "i",
-                         (gint64)CONTEXTS_MAX);
-    for (guint i = 0; i < keys->len; i++)
-        context_store_forget(builder, keys->pdata[i]);
-}
-
-/* What is kept makes a rebuild fast; it must not be what fills the disk. */
-static bool has_room(const struct builder *builder, const struct listing *listing)
-{
-    struct statvfs disk;
-    guint64 size = 0;
-
-    for (guint i = 0; i < listing->entries->len; i++) {
-        struct listing_facts facts;
-
-        if (listing_read_facts(g_array_index(listing->entries, struct listing_entry, i).facts, &facts))
-            size += facts.size;
-    }
-    return !builder->directory || statvfs(builder->directory, &disk) < 0 ||
-           size < (guint64)disk.f_bavail * disk.f_frsize / SHARE_OF_ROOM;
-}
-
-bool context_store_save(struct builder *builder, const char *key, const char *const *layers, struct context_files *files,
-                        bool same_files, GError **error)
-{
-    g_autofree char *holder = holder_of(key), *joined = g_strjoinv(" ", (char **)layers);
-    gint64 now = timestamp_now();
-    gsize size = (gsize)files->listing->entries->len * CONTEXT_DIGEST_SIZE;
-    bool good;
-
-    if (same_files)
-        return database_run(builder->database, error,
-                            "UPDATE build_context SET digests = ?, used = ? WHERE key = ? AND layers = ?", "biss", files->digests,
-                            size, now, key, joined);
-    if (!has_room(builder, files->listing)) {
-        context_store_forget(builder, key);
-        return true;
-    }
-    /* The build holds the layers as well, so that none is unheld in between. */
-    g_mutex_lock(&builder->contexts_lock);
-    good = image_store_release_layers(builder->images, holder, error) &&
-           image_store_hold_layers(builder->images, holder, layers, error) &&
-           database_run(
-               builder->database, error,
-               "INSERT OR REPLACE INTO build_context (key, layers, listing, digests, created, used) VALUES (?, ?, ?, ?, ?, ?)",
-               "ssbbii", key, joined, files->listing->data, files->listing->length, files->digests, size, now, now);
-    forget_oldest(builder);
-    g_mutex_unlock(&builder->contexts_lock);
-    return good;
 }
 
 /* ---- uploads ---- */
@@ -236,8 +126,8 @@ static bool build_on_record(struct builder *builder, struct context_upload *uplo
     g_autoptr(GArray) kept = g_array_new(FALSE, FALSE, sizeof(struct listing_pair));
     g_autoptr(GPtrArray) removed = g_ptr_array_new();
     struct listing *new = upload->files->listing;
-    struct record record = { 0 };
-    bool good = find_record(builder, upload->key, &record) &&
+    struct context_record record = { 0 };
+    bool good = context_record_read(builder, upload->key, &record) &&
                 image_store_hold_layers(builder->images, upload->holder, (const char *const *)record.layers, NULL);
 
     if (good) {
@@ -254,7 +144,7 @@ static bool build_on_record(struct builder *builder, struct context_upload *uplo
         g_ptr_array_add(upload->removed, g_strdup(removed->pdata[i]));
     if (good)
         upload->layers = g_steal_pointer(&record.layers);
-    record_clear(&record);
+    context_record_clear(&record);
     return good;
 }
 
@@ -378,7 +268,8 @@ static bool open_upload(struct builder *builder, struct context_upload *upload, 
     context->files = context_files_ref(upload->files);
     context->key = g_strdup(upload->key);
     context->layers = g_strdupv(upload->layers);
-    return !upload->needs_layer || context_store_save(builder, upload->key, layers, upload->files, false, error);
+    upload->files->changed = upload->needs_layer;
+    return true;
 }
 
 bool context_store_open(struct builder *builder, const char *id, struct byte_source *body, const char *holder,
@@ -404,9 +295,7 @@ bool builder_upload_context(struct builder *builder, const char *id, struct byte
     if (!upload)
         return false;
     upload->needs_layer |= !id;
-    if (!add_layers(builder, upload, body, upload->holder, cancel, error) ||
-        (upload->files && upload->needs_layer &&
-         !context_store_save(builder, upload->key, (const char *const *)upload->layers, upload->files, false, error))) {
+    if (!add_layers(builder, upload, body, upload->holder, cancel, error)) {
         drop_upload(builder, upload);
         return false;
     }
@@ -430,6 +319,8 @@ bool context_store_share(struct builder *builder, const char *id, const char *ho
         layers = g_strdupv(upload->layers);
         context->layers = g_strdupv(upload->layers);
         context->files = upload->files ? context_files_ref(upload->files) : NULL;
+    if (upload->files && upload->needs_layer)
+        context_store_save(builder, upload->key, (const char *const *)upload->layers, upload->files);
     }
     g_mutex_unlock(&builder->contexts_lock);
     if (!layers)
@@ -452,5 +343,8 @@ void context_store_close(struct builder *builder)
 void context_store_finish(struct builder *builder, struct build_context *context)
 {
     if (context->files && context->files->changed)
-        context_store_save(builder, context->key, (const char *const *)context->layers, context->files, true, NULL);
+        context_store_save(builder, context->key, (const char *const *)context->layers, context->files);
+    else if (context->files)
+        database_run(builder->database, NULL, "UPDATE build_context SET used = ? WHERE key = ?", "is", timestamp_now(),
+                     context->key);
 }

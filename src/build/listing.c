@@ -40,7 +40,10 @@ void listing_free(struct listing *listing)
 {
     if (!listing)
         return;
-    g_free(listing->data);
+    if (listing->mapping)
+        g_mapped_file_unref(listing->mapping);
+    else
+        g_free((char *)listing->data);
     g_array_unref(listing->entries);
     g_free(listing);
 }
@@ -77,12 +80,13 @@ static bool read_entries(struct listing *listing, GError **error)
     return true;
 }
 
-bool listing_parse(char *data, gsize length, struct listing **ret, GError **error)
+static bool parse(const char *data, gsize length, GMappedFile *mapping, struct listing **ret, GError **error)
 {
     struct listing *listing = g_new0(struct listing, 1);
 
     listing->data = data;
     listing->length = length;
+    listing->mapping = mapping;
     listing->entries = g_array_new(FALSE, FALSE, sizeof(struct listing_entry));
     if (!read_entries(listing, error)) {
         listing_free(listing);
@@ -92,22 +96,46 @@ bool listing_parse(char *data, gsize length, struct listing **ret, GError **erro
     return true;
 }
 
+bool listing_parse(char *data, gsize length, struct listing **ret, GError **error)
+{
+    return parse(data, length, NULL, ret, error);
+}
+
+bool listing_parse_mapped(GMappedFile *mapping, gsize offset, gsize length, struct listing **ret, GError **error)
+{
+    return parse(g_mapped_file_get_contents(mapping) + offset, length, g_mapped_file_ref(mapping), ret, error);
+}
+
+/* Digits at *text up to a blank, which is passed. */
+static bool take_number(const char **text, guint base, guint64 max, guint64 *ret)
+{
+    const char *at = *text;
+    guint64 value = 0;
+
+    for (; *at >= '0' && *at < (char)('0' + base); at++) {
+        guint digit = (guint)(*at - '0');
+
+        if (value > (max - digit) / base)
+            return false;
+        value = value * base + digit;
+    }
+    if (at == *text || *at != ' ')
+        return false;
+    *text = at + 1;
+    *ret = value;
+    return true;
+}
+
 bool listing_read_facts(const char *facts, struct listing_facts *ret)
 {
-    char *end;
+    const char *blank;
     guint64 mode, size;
 
-    if (!g_ascii_isdigit(*facts))
+    if (!take_number(&facts, 8, 0177777, &mode) || !take_number(&facts, 10, G_MAXINT64, &size))
         return false;
-    mode = g_ascii_strtoull(facts, &end, 8);
-    if (*end != ' ' || mode > 0177777 || !g_ascii_isdigit(end[1]))
-        return false;
-    size = g_ascii_strtoull(end + 1, &end, 10);
-    if (*end != ' ' || size > G_MAXINT64)
-        return false;
-    ret->stamp = end + 1;
-    end = strchr(end + 1, ' ');
-    ret->link = end ? end + 1 : NULL;
+    blank = strchr(facts, ' ');
+    ret->stamp = facts;
+    ret->link = blank ? blank + 1 : NULL;
     ret->mode = (mode_t)mode;
     ret->size = size;
     return true;

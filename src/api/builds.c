@@ -313,8 +313,10 @@ static bool put_context(struct api_request *request, GError **error)
         return false;
     }
     gsize length = body->len;
-    return builder_announce_context(request->engine->builder, key, (char *)g_byte_array_free(body, FALSE), length, &answer,
-                                    error) &&
+    const struct builder_announcement announcement = {
+        .key = key, .is_named = api_query_bool(request, "named"), .data = (char *)g_byte_array_free(body, FALSE), .length = length
+    };
+    return builder_announce_context(request->engine->builder, &announcement, &answer, error) &&
            api_respond_json(request, 200, answer);
 }
 

@@ -88,7 +88,14 @@ bool builder_run(struct builder *builder, struct byte_source *context, const str
 /* A directory of a client, before it is sent: data is its listing (taken, in any case; see build-internal.h), key says which
  * directory it is. *ret: {"Id", "All", "Need": [indices]}: what the tar must have that comes as the body of a build with this
  * context_id. */
-bool builder_announce_context(struct builder *builder, const char *key, char *data, gsize length, json_t **ret, GError **error);
+struct builder_announcement {
+    const char *key;
+    bool is_named; /* --build-context: it may become an image's layers, where ".wh." names are whiteouts, and is kept apart */
+    char *data;
+    gsize length;
+};
+bool builder_announce_context(struct builder *builder, const struct builder_announcement *announcement, json_t **ret,
+                              GError **error);
 /* Before that: what of the directory the Dockerfile can use. {"All", "Patterns": [as COPY has them]}; a new object. What is wrong
  * with the text the build tells. */
 json_t *builder_plan_sources(struct builder *builder, const struct build_request *request, const char *text, gsize length);

@@ -91,7 +91,7 @@ static bool mount_context(struct builder *builder, struct byte_source *source, c
                           struct build_context *context, GError **error)
 {
     struct image_layer_claim claim;
-    struct layer_ingest_options options = { .name = "build context", .claim = &claim.claim, .cancel = cancel };
+    struct layer_ingest_options options = { .name = "build context", .is_tree = true, .claim = &claim.claim, .cancel = cancel };
     struct layer_info layer;
     const char *diff_ids[] = { layer.diff_id, NULL };
 

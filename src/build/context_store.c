@@ -15,6 +15,7 @@ struct context_upload {
     char **layers; /* what the new one is built on */
     struct context_files *files;
     GPtrArray *removed; /* paths, owned */
+    bool is_named;      /* see struct builder_announcement */
     bool needs_layer;   /* something is to come, or to go */
     bool is_whole;      /* it came: a named context */
     gint64 since;
@@ -39,13 +40,13 @@ struct context_files *context_files_new(struct listing *listing)
 
     files->references = 1;
     files->listing = listing;
-    files->digests = g_malloc0((gsize)MAX(listing->entries->len, 1) * CONTEXT_DIGEST_SIZE);
     for (guint i = 0; i < listing->entries->len; i++) {
         struct listing_facts facts;
 
         if (listing_read_facts(g_array_index(listing->entries, struct listing_entry, i).facts, &facts))
             files->bytes += facts.size;
     }
+    files->digests = g_malloc0((gsize)MAX(listing->entries->len, 1) * CONTEXT_DIGEST_SIZE);
     g_mutex_init(&files->lock);
     return files;
 }
@@ -120,6 +121,15 @@ static void remember_upload(struct builder *builder, struct context_upload *uplo
     g_mutex_unlock(&builder->contexts_lock);
 }
 
+/* No whiteout can say that a name is gone which is one itself. */
+static bool can_be_removed(const GPtrArray *removed)
+{
+    for (guint i = 0; i < removed->len; i++)
+        if (g_str_has_prefix(removed->pdata[i], ".wh.") || strstr(removed->pdata[i], "/.wh."))
+            return false;
+    return true;
+}
+
 /* What the record has already; false where all has to come. */
 static bool build_on_record(struct builder *builder, struct context_upload *upload, GArray *needed)
 {
@@ -132,7 +142,7 @@ static bool build_on_record(struct builder *builder, struct context_upload *uplo
 
     if (good) {
         listing_diff(record.listing, new, needed, kept, removed);
-        good = kept->len > 0;
+        good = kept->len > 0 && can_be_removed(removed);
     }
     for (guint i = 0; good && i < kept->len; i++) {
         const struct listing_pair *pair = &g_array_index(kept, struct listing_pair, i);
@@ -148,17 +158,20 @@ static bool build_on_record(struct builder *builder, struct context_upload *uplo
     return good;
 }
 
-bool builder_announce_context(struct builder *builder, const char *key, char *data, gsize length, json_t **ret, GError **error)
+bool builder_announce_context(struct builder *builder, const struct builder_announcement *announcement, json_t **ret,
+                              GError **error)
 {
     g_autoptr(GArray) needed = g_array_new(FALSE, FALSE, sizeof(guint));
+    g_autofree char *key = g_strconcat(announcement->is_named ? "named:" : "", announcement->key, NULL);
     struct context_upload *upload;
     struct listing *listing;
     json_t *indices;
     bool all;
 
-    if (!listing_parse(data, length, &listing, error))
+    if (!listing_parse(announcement->data, announcement->length, &listing, error))
         return false;
     upload = upload_new(key);
+    upload->is_named = announcement->is_named;
     upload->files = context_files_new(listing);
     all = !build_on_record(builder, upload, needed);
     upload->needs_layer = all || needed->len > 0 || upload->removed->len > 0;
@@ -204,11 +217,15 @@ static bool remove_paths(struct builder *builder, const struct context_upload *u
     return true;
 }
 
-static bool take_body(struct builder *builder, struct byte_source *body, const char *holder, struct cancel *cancel,
-                      GPtrArray *layers, GError **error)
+/* What comes is a tree of files, where ".wh." names are names, as they are in Docker's contexts; but a named one may become an
+ * image's layer. */
+static bool take_body(struct builder *builder, const struct context_upload *upload, struct byte_source *body, const char *holder,
+                      struct cancel *cancel, GPtrArray *layers, GError **error)
 {
     struct image_layer_claim claim;
-    struct layer_ingest_options options = { .name = "build context", .claim = &claim.claim, .cancel = cancel };
+    struct layer_ingest_options options = {
+        .name = "build context", .is_tree = !upload->is_named, .claim = &claim.claim, .cancel = cancel
+    };
     struct layer_info info;
 
     image_layer_claim_init(&claim, builder->images, holder);
@@ -225,8 +242,8 @@ static bool add_layers(struct builder *builder, struct context_upload *upload, s
 
     for (char **layer = upload->layers; layer && *layer; layer++)
         g_ptr_array_add(layers, g_strdup(*layer));
-    if (upload->needs_layer &&
-        (!take_body(builder, body, holder, cancel, layers, error) || !remove_paths(builder, upload, holder, layers, error)))
+    if (upload->needs_layer && (!take_body(builder, upload, body, holder, cancel, layers, error) ||
+                                !remove_paths(builder, upload, holder, layers, error)))
         return false;
     g_ptr_array_add(layers, NULL);
     g_strfreev(upload->layers);
@@ -294,11 +311,18 @@ bool builder_upload_context(struct builder *builder, const char *id, struct byte
 
     if (!upload)
         return false;
+    if (id && !upload->is_named) {
+        drop_upload(builder, upload);
+        return error_set(error, TARE_ERROR_INVALID, "build context %s was not announced as a named one", id);
+    }
+    upload->is_named = true;
     upload->needs_layer |= !id;
     if (!add_layers(builder, upload, body, upload->holder, cancel, error)) {
         drop_upload(builder, upload);
         return false;
     }
+    if (upload->files && upload->needs_layer)
+        context_store_save(builder, upload->key, (const char *const *)upload->layers, upload->files);
     upload->is_whole = true;
     *ret = json_pack("{s:s}", "Id", upload->id);
     remember_upload(builder, upload);
@@ -319,8 +343,6 @@ bool context_store_share(struct builder *builder, const char *id, const char *ho
         layers = g_strdupv(upload->layers);
         context->layers = g_strdupv(upload->layers);
         context->files = upload->files ? context_files_ref(upload->files) : NULL;
-    if (upload->files && upload->needs_layer)
-        context_store_save(builder, upload->key, (const char *const *)upload->layers, upload->files);
     }
     g_mutex_unlock(&builder->contexts_lock);
     if (!layers)

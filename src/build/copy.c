@@ -174,7 +174,9 @@ static struct archive_root *open_archive(const struct copy_step *copy, const str
 {
     g_autofd int fd = root_open(source->root_fd, source->path, O_RDONLY | O_NONBLOCK, 0);
     struct image_layer_claim claim;
-    struct layer_ingest_options options = { .name = source->path, .claim = &claim.claim, .cancel = copy->build->cancel };
+    struct layer_ingest_options options = {
+        .name = source->path, .is_tree = true, .claim = &claim.claim, .cancel = copy->build->cancel
+    };
     struct archive_root *root;
     struct layer_info info;
     bool good;

@@ -76,10 +76,10 @@ static char *context_key(const struct build_send *send)
 }
 
 /* "Id", "All", "Need"; NULL where the engine takes no announcement. */
-static json_t *announce(struct build_send *send, GError **error)
+static json_t *announce(struct build_send *send, bool is_named, GError **error)
 {
     GString *listing = context_scan_listing(send->source->scan);
-    g_autofree char *key = context_key(send), *query = g_strconcat("key=", key, NULL);
+    g_autofree char *key = context_key(send), *query = g_strconcat("key=", key, is_named ? "&named=1" : "", NULL);
     g_autofd int fd = memfd_create("listing", MFD_CLOEXEC);
     struct call call = { .method = "POST", .path = "/build/context", .query = query, .has_body_fd = true, .body_fd = fd };
     g_autoptr(GError) local = NULL;
@@ -169,7 +169,7 @@ static char *upload_id(struct build_send *send, const char *id, GError **error)
 static char *upload(struct build_send *send, GError **error)
 {
     g_autoptr(GError) local = NULL;
-    json_t *answer = send->source->scan ? announce(send, &local) : NULL;
+    json_t *answer = send->source->scan ? announce(send, true, &local) : NULL;
     char *id;
 
     if (local) {
@@ -249,7 +249,7 @@ bool build_send_prepare(struct build_send *send, GString *query, GError **error)
     /* Platforms may need different files of one scan. */
     if (!options_bool(send->options, "check", false) && !strchr(options_string(send->options, "platform", ""), ','))
         leave_out_unused(send, query);
-    answer = announce(send, &local);
+    answer = announce(send, false, &local);
     if (local) {
         g_propagate_error(error, g_steal_pointer(&local));
         return false;

@@ -160,6 +160,7 @@ static bool decode(struct api_request *request, struct decoded *decoded, GError 
         .container_limits = decoded->limits,
         .no_cache_stages = (const char *const *)decoded->no_cache,
         .progress = api_query_bool(request, "progress"),
+        .tell_stages = api_query_bool(request, "tellstages"),
         .tell_failed = api_query_bool(request, "tellfailed"),
         .context_id = api_query(request, "context"),
         .contexts = decoded->contexts,

@@ -29,10 +29,12 @@ static bool check_platform(struct api_request *request, const char *name, const 
     return ok;
 }
 
-/* compression: ours; "gzip" or "zstd", for layers that have to be compressed. */
+/* Ours: compression, "gzip" or "zstd", for layers that have to be compressed; image, which goes to this repository under its
+ * digest alone, for a list that will name it. */
 static bool push_image(struct api_request *request, GError **error)
 {
-    const char *compression = api_query(request, "compression"), *tag = api_query(request, "tag");
+    const char *compression = api_query(request, "compression"), *tag = api_query(request, "tag"),
+               *image = api_query(request, "image");
     struct reference reference = { 0 };
     struct registry_auth auth;
     if (compression && strcmp(compression, "gzip") != 0 && strcmp(compression, "zstd") != 0)
@@ -46,7 +48,7 @@ static bool push_image(struct api_request *request, GError **error)
     g_autofree char *name = reference_familiar_name(&reference);
     g_autofree char *own_tag = g_strdup(reference.tag);
     reference_clear(&reference);
-    if (!check_platform(request, name, tag ? tag : own_tag, error))
+    if (!image && !check_platform(request, name, tag ? tag : own_tag, error))
         return false;
     read_auth(request, &auth);
     g_autoptr(json_t) auths =
@@ -54,6 +56,7 @@ static bool push_image(struct api_request *request, GError **error)
     const struct registry_push_options options = {
         .name = name,
         .tag = tag ? tag : own_tag,
+        .image = image,
         .use_zstd = g_strcmp0(compression, "zstd") == 0,
         .auth = &auth,
         .auths = auths,

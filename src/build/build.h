@@ -68,10 +68,11 @@ struct build_request {
     const char *const *entitlements; /* --allow: "network.host", "security.insecure"; or NULL */
     struct build_secrets *secrets;   /* or NULL */
     bool progress;                   /* steps and their logs as objects of their own, for our command */
-    bool tell_failed;                /* {"aux":{"Failed":{"Container":ID}}}: the container of a RUN that failed, which stays */
-    const char *git;                 /* the context is this repository (URL#ref:subdir); then there is no body */
-    const char *context_id;          /* of builder_announce_context: the body has what it lacks; or NULL */
-    const json_t *contexts;          /* {"name": "upload:ID" or "image:REFERENCE"}: --build-context; or NULL */
+    bool tell_stages;       /* {"aux":{"Stages":[IDs]}}: what the other stages became, for a cache that has all of them */
+    bool tell_failed;       /* {"aux":{"Failed":{"Container":ID}}}: the container of a RUN that failed, which stays */
+    const char *git;        /* the context is this repository (URL#ref:subdir); then there is no body */
+    const char *context_id; /* of builder_announce_context: the body has what it lacks; or NULL */
+    const json_t *contexts; /* {"name": "upload:ID" or "image:REFERENCE"}: --build-context; or NULL */
     bool excerpts; /* errors show the lines of the Dockerfile that they are about, before what the classic builder says */
 };
 /* Messages of the /build stream: {"stream":…}, {"aux":{"ID":…}}, {"errorDetail":{…},"error":…}; the callee serialises. Called

@@ -369,6 +369,22 @@ static bool run_alone(struct build_job *job)
     return n_needed == 1;
 }
 
+/* A stage without steps is its base, which the cache need not have. */
+static void tell_stages(struct build_job *job)
+{
+    g_autoptr(GHashTable) told = g_hash_table_new(g_str_hash, g_str_equal);
+    json_t *ids = json_array();
+
+    for (guint i = 0; i + 1 < job->graph->n; i++) {
+        const struct build_stage *stage = job->main->plan->stages->pdata[i];
+        const struct image *image = job->tasks[i].result ? job->tasks[i].result->image : NULL;
+
+        if (job->tasks[i].state == TASK_DONE && image && stage->steps->len > 0 && g_hash_table_add(told, (char *)image->id))
+            json_array_append_new(ids, json_string(image->id));
+    }
+    build_stream_pass(&job->main->stream, json_pack("{s:{s:o}}", "aux", "Stages", ids));
+}
+
 static bool take_results(struct build_job *job, GError **error)
 {
     struct build *main = job->main;
@@ -379,6 +395,8 @@ static bool take_results(struct build_job *job, GError **error)
         main->made_images |= job->tasks[i].build.made_images;
     }
     if (last->state == TASK_DONE) {
+        if (main->request->tell_stages)
+            tell_stages(job);
         main->state = g_steal_pointer(&last->result);
         return true;
     }

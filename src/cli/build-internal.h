@@ -155,9 +155,10 @@ struct build_output {
 /* What was built, for all outputs. */
 struct build_result {
     GPtrArray *images;            /* ids, one a platform */
+    GPtrArray *stages;            /* ids of what the stages before became, where they were asked for */
     const char *const *platforms; /* as they were asked for; a single "" where none was */
     const char *const *tags;      /* what -t says */
-    json_t *pushed;               /* {"mediaType", "digest", "size"} of what went to a registry; NULL: nothing */
+    json_t *pushed; /* {"mediaType", "digest", "size"} of what went to a registry, or of an archive's index; NULL: neither */
 };
 bool build_output_parse(const char *text, struct build_output *ret, GError **error);
 void build_output_clear(struct build_output *output);
@@ -166,13 +167,25 @@ bool build_output_write(struct cli *cli, const struct build_output *output, stru
 /* Pushes the images under each of the names: one manifest, or a list of those of several platforms. The images get the names. */
 bool build_push(struct cli *cli, struct build_result *result, const char *const *names, GError **error);
 bool build_tag_image(struct cli *cli, const char *image, const char *name, GError **error);
+/* To a repository ("HOST/NAME", no tag), where the digest is its only name; NULL or the digest. g_free. */
+char *build_push_by_digest(struct cli *cli, const char *image, const char *repository, GError **error);
+/* ---- build_archive.c ---- */
+/* Fed with an archive as it goes by. */
+struct archive_index;
+struct archive_index *archive_index_new(void);
+void archive_index_free(struct archive_index *index);
+void archive_index_take(struct archive_index *index, const void *data, gsize length);
+/* Of the first entry of its index.json; NULL where there is none. New reference. */
+json_t *archive_index_descriptor(const struct archive_index *index);
 
 /* ---- build_cache.c ---- */
 
 /* --cache-from: what the engine is told; local caches are loaded before. New reference, NULL on error. */
 json_t *build_cache_sources(struct cli *cli, const char *const *list, GError **error);
 /* --cache-to, after the build. */
-bool build_cache_export(struct cli *cli, const char *const *list, const char *image, GError **error);
+bool build_cache_export(struct cli *cli, const char *const *list, const struct build_result *result, GError **error);
+/* mode=max: the stages before the last one are wanted, too. */
+bool build_cache_wants_stages(const char *const *list);
 
 /* ---- build_shell.c ---- */
 

@@ -36,6 +36,7 @@ static void build_clear(struct build *build)
     g_free(build->secrets);
     g_strfreev(build->platforms);
     g_ptr_array_unref(build->result.images);
+    g_ptr_array_unref(build->result.stages);
     json_decref(build->result.pushed);
 }
 
@@ -84,7 +85,9 @@ static GString *build_query(const struct build *build)
     /* The names of an image for several platforms are given when it is put together. */
     for (const char *const *tag = options_list(options, "tag"); *tag && !build->platforms[1]; tag++)
         query_add(query, "t", *tag);
-    query_add_bool(query, "q", build->quiet);
+    bool wants_stages = build_cache_wants_stages(options_list(options, "cache-to"));
+    query_add_bool(query, "q", build->quiet && !wants_stages); /* what is quiet tells nothing of them; then we are */
+    query_add_bool(query, "tellstages", wants_stages);
     query_add_bool(query, "nocache", options_bool(options, "no-cache", false));
     query_add(query, "rm", options_bool(options, "rm", true) ? "1" : "0");
     query_add_bool(query, "forcerm", options_bool(options, "force-rm", false) && !build->progress);
@@ -122,6 +125,9 @@ static void take_aux(const json_t *aux, void *user)
                *failed = json_get_string(json_get_object(aux, "Failed"), "Container", NULL);
     if (build->progress && (json_object_get(aux, "vertexes") || json_object_get(aux, "logs") || json_object_get(aux, "warnings")))
         build_progress_take(build->progress, aux);
+    json_t *stages = json_get_array(aux, "Stages"), *stage;
+    size_t i;
+    json_array_foreach(stages, i, stage) g_ptr_array_add(build->result.stages, g_strdup(json_string_value(stage)));
     if (failed && !build->failed)
         build->failed = g_strdup(failed);
     if (id) {
@@ -166,7 +172,7 @@ static bool write_outputs(struct build *build, GError **error)
     }
     struct build_output pushed = { .type = (char *)"image", .push = true };
     return (!options_bool(build->options, "push", false) || build_output_write(build->cli, &pushed, &build->result, error)) &&
-           build_cache_export(build->cli, options_list(build->options, "cache-to"), build->image_id, error);
+           build_cache_export(build->cli, options_list(build->options, "cache-to"), &build->result, error);
 }
 
 /* All platforms are built: files and names. */
@@ -339,6 +345,7 @@ int cmd_image_build(struct cli *cli, const struct options *options, GError **err
                            .said = g_string_new(NULL),
                            .platforms = wanted_platforms(options),
                            .result.images = g_ptr_array_new_with_free_func(g_free),
+                           .result.stages = g_ptr_array_new_with_free_func(g_free),
                            .source.fd = -1 };
     const char *iidfile = options_string(options, "iidfile", NULL);
     int status = 1;

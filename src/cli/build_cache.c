@@ -9,7 +9,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define ID_MAX 128
+#define IDS_MAX 65536
+#define STAGES_ANNOTATION "tare.build.cache" /* of an index that has the images of a build's stages */
+#define OCI_INDEX "application/vnd.oci.image.index.v1+json"
 
 /* The value of key in "type=local,dest=DIR"; NULL where there is none. g_free. */
 static char *field_of(const char *text, const char *key)
@@ -23,19 +25,45 @@ static char *field_of(const char *text, const char *key)
     return NULL;
 }
 
-/* The image of a local cache, loaded; NULL without an error where there is none yet. */
-static char *load_local(struct cli *cli, const char *directory, GError **error)
+/* The images of a local cache, loaded, are added to sources; none yet is no error. */
+static bool load_local(struct cli *cli, const char *directory, json_t *sources, GError **error)
 {
-    g_autofree char *tar = g_build_filename(directory, "cache.tar", NULL), *id = NULL;
+    g_autofree char *tar = g_build_filename(directory, "cache.tar", NULL), *text = NULL;
     g_autofd int dirfd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = open(tar, O_RDONLY | O_CLOEXEC);
 
-    if (dirfd < 0 || fd < 0 || !file_read(dirfd, "image", ID_MAX, &id, NULL, NULL))
-        return NULL;
+    if (dirfd < 0 || fd < 0 || !file_read(dirfd, "image", IDS_MAX, &text, NULL, NULL))
+        return true;
     struct call call = { .method = "POST", .path = "/images/load", .query = "quiet=1", .has_body_fd = true, .body_fd = fd };
+    g_auto(GStrv) ids = g_strsplit(text, "\n", -1);
 
     if (!api_done(cli, &call, error))
-        return NULL;
-    return g_strdup(g_strstrip(id));
+        return false;
+    for (char **id = ids; *id; id++)
+        if (**id)
+            json_array_append_new(sources, json_string_lossy(*id));
+    return true;
+}
+
+/* An image, or what mode=max left there: an index of the stages' images. What cannot be had is no cache. */
+static void add_registry(struct cli *cli, const char *name, json_t *sources)
+{
+    g_autofree char *normal = manifest_normalize(name, NULL);
+    g_autofree char *repository = normal ? g_strndup(normal, (gsize)(strrchr(normal, ':') - normal)) : NULL;
+    g_autoptr(json_t) found = normal && !strchr(normal, '@') ? manifest_fetch(cli, normal, false, NULL) : NULL;
+    const json_t *document = found ? manifest_document(found) : NULL;
+    json_t *entries = json_get_array(document, "manifests"), *entry;
+    size_t i;
+
+    if (!json_get_string(json_get_object(document, "annotations"), STAGES_ANNOTATION, NULL)) {
+        json_array_append_new(sources, json_string_lossy(name));
+        return;
+    }
+    json_array_foreach(entries, i, entry)
+    {
+        g_autofree char *reference = g_strconcat(repository, "@", json_get_string(entry, "digest", ""), NULL);
+
+        json_array_append_new(sources, json_string_lossy(reference));
+    }
 }
 
 /* The flag's values were cut at every comma: what follows "type=…" belongs to it. */
@@ -94,8 +122,7 @@ json_t *build_cache_sources(struct cli *cli, const char *const *list, GError **e
 
     for (list = (const char *const *)whole; *list; list++) {
         g_autofree char *type = field_of(*list, "type"), *ref = field_of(*list, "ref"), *src = field_of(*list, "src"),
-                        *mount = field_of(*list, "id"), *id = NULL;
-        g_autoptr(GError) local = NULL;
+                        *mount = field_of(*list, "id");
 
         if (g_strcmp0(type, "mount") == 0 && mount && src) {
             if (!load_mount(cli, mount, src, error))
@@ -103,15 +130,10 @@ json_t *build_cache_sources(struct cli *cli, const char *const *list, GError **e
         } else if (!type && !strchr(*list, '=')) {
             json_array_append_new(sources, json_string_lossy(*list));
         } else if (g_strcmp0(type, "registry") == 0 && ref) {
-            json_array_append_new(sources, json_string_lossy(ref));
+            add_registry(cli, ref, sources);
         } else if (g_strcmp0(type, "local") == 0 && src) {
-            id = load_local(cli, src, &local);
-            if (local) {
-                g_propagate_error(error, g_steal_pointer(&local));
+            if (!load_local(cli, src, sources, error))
                 return NULL;
-            }
-            if (id)
-                json_array_append_new(sources, json_string_lossy(id));
         } else {
             error_set(
                 error, TARE_ERROR_INVALID,
@@ -123,23 +145,44 @@ json_t *build_cache_sources(struct cli *cli, const char *const *list, GError **e
     return g_steal_pointer(&sources);
 }
 
-/* The archive first, then the id that makes it count. */
-static bool save_local(struct cli *cli, const char *image, const char *directory, GError **error)
+/* ---- export ---- */
+
+/* The result first: who pulls the cache as an image gets that. */
+static GPtrArray *images_of(const struct build_result *result, bool with_stages)
+{
+    GPtrArray *images = g_ptr_array_new();
+
+    for (guint i = 0; i < result->images->len; i++)
+        g_ptr_array_add(images, result->images->pdata[i]);
+    for (guint i = 0; with_stages && i < result->stages->len; i++)
+        if (!g_ptr_array_find_with_equal_func(images, result->stages->pdata[i], g_str_equal, NULL))
+            g_ptr_array_add(images, result->stages->pdata[i]);
+    return images;
+}
+
+/* The archive first, then the ids that make it count. */
+static bool save_local(struct cli *cli, const GPtrArray *images, const char *directory, GError **error)
 {
     g_autofree char *tar = g_build_filename(directory, "cache.tar", NULL);
-    static const char *const none[] = { NULL }, *const any[] = { "", NULL };
-    g_autoptr(GPtrArray) images = g_ptr_array_new();
-    struct build_output output = { .type = (char *)"oci", .dest = tar };
-    struct build_result result = { .images = images, .platforms = any, .tags = none };
+    g_autoptr(GString) query = g_string_new(NULL), ids = g_string_new(NULL);
+    struct call call = { .method = "GET", .path = "/images/get" };
 
-    g_ptr_array_add(images, (gpointer)image);
+    for (guint i = 0; i < images->len; i++) {
+        query_add(query, "names", images->pdata[i]);
+        g_string_append_printf(ids, "%s%s", i ? "\n" : "", (char *)images->pdata[i]);
+    }
+    call.query = query->str;
     if (g_mkdir_with_parents(directory, 0777) < 0)
         return error_set_errno(error, errno, "mkdir %s", directory);
     g_autofd int dirfd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_autoptr(response_t) response = dirfd < 0 ? NULL : api_call(cli, &call, error);
 
-    return (dirfd >= 0 || error_set_errno(error, errno, "open %s", directory)) &&
-           build_output_write(cli, &output, &result, error) &&
-           file_write(dirfd, "image", image, strlen(image), 0644, false, error);
+    if (!response)
+        return dirfd >= 0 ? false : error_set_errno(error, errno, "open %s", directory);
+    g_autofd int fd = open(tar, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+
+    return (fd >= 0 || error_set_errno(error, errno, "open %s", tar)) && response_copy(response, fd, error) &&
+           file_write(dirfd, "image", ids->str, ids->len, 0644, false, error);
 }
 
 static bool has_image(struct cli *cli, const char *name)
@@ -151,7 +194,7 @@ static bool has_image(struct cli *cli, const char *name)
 }
 
 /* The engine pushes what has a name; one that is only the cache's goes again. */
-static bool push_cache(struct cli *cli, const char *image, const char *name, GError **error)
+static bool push_image(struct cli *cli, const char *image, const char *name, GError **error)
 {
     static const char *const none[] = { NULL }, *const any[] = { "", NULL };
     const char *const names[] = { name, NULL };
@@ -171,24 +214,81 @@ static bool push_cache(struct cli *cli, const char *image, const char *name, GEr
     return good;
 }
 
-bool build_cache_export(struct cli *cli, const char *const *list, const char *image, GError **error)
+/* Several images: each under its digest, and an index of them under the name. */
+static bool push_images(struct cli *cli, const GPtrArray *images, const char *name, GError **error)
+{
+    g_autofree char *normal = manifest_normalize(name, error);
+    g_autofree char *repository = normal ? g_strndup(normal, (gsize)(strrchr(normal, ':') - normal)) : NULL;
+    g_autoptr(json_t) entries = json_array(), index = NULL, pushed = NULL;
+    char *text;
+    bool good;
+
+    for (guint i = 0; normal && i < images->len; i++) {
+        g_autofree char *digest = build_push_by_digest(cli, images->pdata[i], repository, error), *reference = NULL;
+        g_autoptr(json_t) manifest = NULL;
+
+        if (!digest)
+            return false;
+        reference = g_strconcat(repository, "@", digest, NULL);
+        manifest = manifest_fetch(cli, reference, false, error);
+        if (!manifest)
+            return false;
+        json_array_append(entries, json_get_object(manifest, "Descriptor"));
+    }
+    if (!normal)
+        return false;
+    index = json_pack("{s:i, s:s, s:O, s:{s:s}}", "schemaVersion", 2, "mediaType", OCI_INDEX, "manifests", entries, "annotations",
+                      STAGES_ANNOTATION, "max");
+    text = json_dumps(index, JSON_INDENT(3));
+    good = manifest_push_text(cli, normal, OCI_INDEX, text, &pushed, error);
+    free(text);
+    return good;
+}
+
+static bool is_max(const char *text)
+{
+    g_autofree char *mode = field_of(text, "mode");
+
+    return g_strcmp0(mode, "max") == 0;
+}
+
+bool build_cache_wants_stages(const char *const *list)
+{
+    g_auto(GStrv) whole = join_fields(list);
+    bool wanted = false;
+
+    for (char **item = whole; *item; item++)
+        wanted = wanted || is_max(*item);
+    return wanted;
+}
+
+static bool check_mode(const char *mode, GError **error)
+{
+    return !mode || strcmp(mode, "min") == 0 || strcmp(mode, "max") == 0 ||
+           error_set(error, TARE_ERROR_INVALID, "unknown cache mode %s: min or max", mode);
+}
+
+bool build_cache_export(struct cli *cli, const char *const *list, const struct build_result *result, GError **error)
 {
     g_auto(GStrv) whole = join_fields(list);
 
     for (list = (const char *const *)whole; *list; list++) {
         g_autofree char *type = field_of(*list, "type"), *ref = field_of(*list, "ref"), *dest = field_of(*list, "dest"),
-                        *mount = field_of(*list, "id");
+                        *mount = field_of(*list, "id"), *mode = field_of(*list, "mode");
+        g_autoptr(GPtrArray) images = images_of(result, is_max(*list));
         const char *name = ref ? ref : strchr(*list, '=') ? NULL : *list;
         bool good;
 
+        if (!check_mode(mode, error))
+            return false;
         if (g_strcmp0(type, "inline") == 0)
             continue; /* an image says by its history what its steps were */
         if (g_strcmp0(type, "mount") == 0 && mount && dest)
             good = save_mount(cli, mount, dest, error);
         else if (g_strcmp0(type, "local") == 0 && dest)
-            good = save_local(cli, image, dest, error);
+            good = save_local(cli, images, dest, error);
         else if (name && (!type || strcmp(type, "registry") == 0))
-            good = push_cache(cli, image, name, error);
+            good = images->len > 1 ? push_images(cli, images, name, error) : push_image(cli, images->pdata[0], name, error);
         else
             good = error_set(error, TARE_ERROR_INVALID,
                              "unknown cache exporter %s: inline, registry,ref=IMAGE, local,dest=DIR or mount,id=NAME,dest=FILE",

@@ -85,7 +85,25 @@ bool build_output_parse(const char *text, struct build_output *ret, GError **err
 
 /* ---- files ---- */
 
-static bool save_to(struct cli *cli, const char *path, const char *query, const char *dest, GError **error)
+static bool copy(struct response *response, int fd, struct archive_index *index, GError **error)
+{
+    enum { SIZE = 256 * 1024 };
+    g_autofree char *buffer = g_malloc(SIZE);
+    gssize n;
+
+    if (!index)
+        return response_copy(response, fd, error);
+    while ((n = response_read(response, buffer, SIZE, error)) > 0) {
+        archive_index_take(index, buffer, (gsize)n);
+        if (fd_write_full(fd, buffer, (gsize)n) < 0)
+            return error_set_errno(error, errno, "write");
+    }
+    return n == 0;
+}
+
+/* index: sees it as well; or NULL. */
+static bool save_to(struct cli *cli, const char *path, const char *query, const char *dest, struct archive_index *index,
+                    GError **error)
 {
     struct call call = { .method = "GET", .path = path, .query = query };
     bool to_stdout = !dest || strcmp(dest, "-") == 0;
@@ -97,10 +115,10 @@ static bool save_to(struct cli *cli, const char *path, const char *query, const 
     if (!response)
         return false;
     if (to_stdout)
-        return response_copy(response, STDOUT_FILENO, error);
+        return copy(response, STDOUT_FILENO, index, error);
     g_autofd int fd = open(dest, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 
-    return (fd >= 0 || error_set_errno(error, errno, "open %s", dest)) && response_copy(response, fd, error);
+    return (fd >= 0 || error_set_errno(error, errno, "open %s", dest)) && copy(response, fd, index, error);
 }
 
 /* Unpacked by tar(1), which keeps to its directory. */
@@ -168,15 +186,17 @@ static bool write_files(struct cli *cli, const struct build_output *output, cons
         g_autoptr(GString) query = g_string_new(NULL);
 
         query_add(query, "image", result->images->pdata[i]);
-        if (is_tar ? !save_to(cli, "/build/files", query->str, dest, error) : !unpack(cli, query->str, dest, error))
+        if (is_tar ? !save_to(cli, "/build/files", query->str, dest, NULL, error) : !unpack(cli, query->str, dest, error))
             return false;
     }
     return true;
 }
 
 /* One archive is both an OCI layout and docker's; several platforms are one image in it. */
-static bool write_archive(struct cli *cli, const struct build_output *output, const struct build_result *result, GError **error)
+static bool write_archive(struct cli *cli, const struct build_output *output, struct build_result *result, GError **error)
 {
+    struct archive_index *index;
+    bool good;
     const char *const *names = output->names ? (const char *const *)output->names : result->tags;
     g_autoptr(GString) query = g_string_new(NULL);
 
@@ -188,7 +208,7 @@ static bool write_archive(struct cli *cli, const struct build_output *output, co
             query_add(query, "names", *name);
         if (!*names)
             query_add(query, "names", result->images->pdata[0]);
-        return save_to(cli, "/images/get", query->str, output->dest, error);
+        return save_to(cli, "/images/get", query->str, output->dest, NULL, error);
     }
     if (strcmp(output->type, "docker") == 0)
         return error_set(error, TARE_ERROR_INVALID, "docker exporter does not currently support exporting manifest lists");
@@ -198,7 +218,12 @@ static bool write_archive(struct cli *cli, const struct build_output *output, co
         query_add(query, "index", *name);
     if (!*names)
         g_string_append(query, "&index=");
-    return save_to(cli, "/images/get", query->str, output->dest, error);
+    index = archive_index_new();
+    good = save_to(cli, "/images/get", query->str, output->dest, index, error);
+    if (good && !result->pushed)
+        result->pushed = archive_index_descriptor(index);
+    archive_index_free(index);
+    return good;
 }
 
 bool build_output_write(struct cli *cli, const struct build_output *output, struct build_result *result, GError **error)

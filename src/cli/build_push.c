@@ -37,44 +37,65 @@ static void take_digest(const json_t *aux, void *user)
                        "size", (json_int_t)json_get_int(aux, "Size", 0));
 }
 
-/* *ret: what the registry has now; NULL where it does not say. */
-static bool push_one(struct cli *cli, const char *full, json_t **ret, GError **error)
+static bool push(struct cli *cli, const char *repository, const char *key, const char *value, json_t **ret, GError **error)
 {
-    const char *colon = strrchr(full, ':');
-    g_autofree char *repository = g_strndup(full, (gsize)(colon - full)), *path = api_path("images", repository, "/push"),
-                    *auth = registry_auth_header(cli, full);
+    g_autofree char *path = api_path("images", repository, "/push"), *auth = registry_auth_header(cli, repository);
     g_autoptr(GString) query = g_string_new(NULL);
     const char *const headers[] = { "X-Registry-Auth", auth, NULL };
     struct progress_options output = { .fd = STDERR_FILENO, .aux = take_digest, .user = ret };
 
     *ret = NULL;
-    query_add(query, "tag", colon + 1);
+    query_add(query, key, value);
     struct call call = { .method = "POST", .path = path, .query = query->str, .headers = headers };
     g_autoptr(response_t) response = api_call(cli, &call, error);
 
     return response && progress_show(response, &output, NULL, error);
 }
 
-/* Each goes there under the name, and is then known by its digest; the list takes the name over. The first comes last, so that
- * the name is its here. */
+/* *ret: what the registry has now; NULL where it does not say. */
+static bool push_one(struct cli *cli, const char *full, json_t **ret, GError **error)
+{
+    const char *colon = strrchr(full, ':');
+    g_autofree char *repository = g_strndup(full, (gsize)(colon - full));
+
+    return push(cli, repository, "tag", colon + 1, ret, error);
+}
+
+char *build_push_by_digest(struct cli *cli, const char *image, const char *repository, GError **error)
+{
+    g_autoptr(json_t) pushed = NULL;
+    const char *digest;
+
+    if (!push(cli, repository, "image", image, &pushed, error))
+        return NULL;
+    digest = json_get_string(pushed, "digest", NULL);
+    if (!digest)
+        error_set(error, TARE_ERROR_INTERNAL, "the engine did not say what it pushed to %s", repository);
+    return g_strdup(digest);
+}
+
+/* The images go there under their digests alone, so that nobody who pulls the name meanwhile gets one platform for another; then
+ * the list takes the name. Here the name is the first one's. */
 static bool push_list(struct cli *cli, const struct build_result *result, const char *full, json_t **ret, GError **error)
 {
     g_autoptr(json_t) manifests = json_array();
     g_autofree char *normal = manifest_normalize(full, error);
+    g_autofree char *repository = normal ? g_strndup(normal, (gsize)(strrchr(normal, ':') - normal)) : NULL;
 
-    for (guint i = result->images->len; normal && i-- > 0;) {
-        json_t *pushed = NULL, *manifest = NULL;
-        g_autofree char *repository = g_strndup(normal, (gsize)(strrchr(normal, ':') - normal)), *reference = NULL;
-        bool ok = build_tag_image(cli, result->images->pdata[i], full, error) && push_one(cli, full, &pushed, error);
+    for (guint i = 0; normal && i < result->images->len; i++) {
+        g_autofree char *digest = build_push_by_digest(cli, result->images->pdata[i], repository, error), *reference = NULL;
+        json_t *manifest;
 
-        reference = g_strconcat(repository, "@", json_get_string(pushed, "digest", ""), NULL);
-        manifest = ok ? manifest_fetch(cli, reference, false, error) : NULL;
-        json_decref(pushed);
+        if (!digest)
+            return false;
+        reference = g_strconcat(repository, "@", digest, NULL);
+        manifest = manifest_fetch(cli, reference, false, error);
         if (!manifest)
             return false;
-        json_array_insert_new(manifests, 0, manifest);
+        json_array_append_new(manifests, manifest);
     }
-    return normal && manifest_push_list(cli, normal, manifests, ret, error);
+    return normal && manifest_push_list(cli, normal, manifests, ret, error) &&
+           build_tag_image(cli, result->images->pdata[0], full, error);
 }
 
 bool build_push(struct cli *cli, struct build_result *result, const char *const *names, GError **error)

@@ -440,6 +440,8 @@ bool manifest_store_save(struct cli *cli, const char *list, const char *manifest
 bool manifest_store_remove(struct cli *cli, const char *list, GError **error);
 /* Pushes a list of manifests (as manifest_fetch gives them, of the same repository) under a name; *ret: its descriptor. */
 bool manifest_push_list(struct cli *cli, const char *list, const json_t *manifests, json_t **ret, GError **error);
+/* Any document. */
+bool manifest_push_text(struct cli *cli, const char *reference, const char *type, const char *text, json_t **ret, GError **error);
 
 /* The stream of messages that build, pull, push, load and import answer with (progress.c). */
 struct progress_options {

@@ -433,17 +433,22 @@ static bool push_member(struct cli *cli, const char *list_repository, const json
     return true;
 }
 
+bool manifest_push_text(struct cli *cli, const char *reference, const char *type, const char *text, json_t **ret, GError **error)
+{
+    g_autofree char *digest = NULL;
+    bool ok = put(cli, reference, type, text, strlen(text), json_array(), false, &digest, error);
+    if (ok)
+        *ret = json_pack("{s:s, s:s, s:I}", "mediaType", type, "digest", digest, "size", (json_int_t)strlen(text));
+    return ok;
+}
+
 bool manifest_push_list(struct cli *cli, const char *list, const json_t *manifests, json_t **ret, GError **error)
 {
     g_autoptr(json_t) document = list_of_stored(list, manifests, true, error);
-    g_autofree char *digest = NULL;
     if (!document)
         return false;
-    const char *type = json_get_string(document, "mediaType", "");
     char *text = json_dumps(document, JSON_INDENT(3));
-    bool ok = put(cli, list, type, text, strlen(text), json_array(), false, &digest, error);
-    if (ok)
-        *ret = json_pack("{s:s, s:s, s:I}", "mediaType", type, "digest", digest, "size", (json_int_t)strlen(text));
+    bool ok = manifest_push_text(cli, list, json_get_string(document, "mediaType", ""), text, ret, error);
     free(text);
     return ok;
 }

@@ -208,7 +208,7 @@ static struct push_layer **start_layers(struct push *push, const struct teller *
 }
 
 struct tag_push {
-    const char *tag, *familiar_name;
+    const char *tag, *familiar_name; /* tag NULL: the digest is its only name there */
     struct image *image;
     char *config;
     struct layer_info *infos;
@@ -240,7 +240,9 @@ static bool finish_tag(const struct teller *teller, const struct tag_push *tag, 
                                                  tag->n_layers, &media_type);
     gsize length = keep ? tag->kept->length : strlen(text);
     char digest[DIGEST_ROOM];
-    if (!upload_manifest(push->session, tag->tag, media_type, text, length, digest, error))
+    digest_of(text, length, digest);
+    g_autofree char *reference = g_strdup(tag->tag ? tag->tag : digest);
+    if (!upload_manifest(push->session, reference, media_type, text, length, digest, error))
         return false;
     if (!keep) {
         bool ok = registry_manifest_parse(text, length, media_type, &made, error) &&
@@ -251,20 +253,22 @@ static bool finish_tag(const struct teller *teller, const struct tag_push *tag, 
     }
     g_autofree char *name = g_strconcat(tag->familiar_name, "@", digest, NULL);
     const char *const names[] = { name, NULL };
-    return image_store_put_names(push->registry->images, tag->image->id, names, error) &&
-           tell(teller, json_pack("{s:o}", "status", json_sprintf("%s: digest: %s size: %d", tag->tag, digest, (int)length)),
+    return (!tag->tag || image_store_put_names(push->registry->images, tag->image->id, names, error)) &&
+           tell(teller, json_pack("{s:o}", "status", json_sprintf("%s: digest: %s size: %d", reference, digest, (int)length)),
                 error) &&
            tell(teller,
-                json_pack("{s:{}, s:{s:s, s:s, s:i}}", "progressDetail", "aux", "Tag", tag->tag, "Digest", digest, "Size",
+                json_pack("{s:{}, s:{s:s, s:s, s:i}}", "progressDetail", "aux", "Tag", reference, "Digest", digest, "Size",
                           (int)length),
                 error);
 }
 
-static bool load_tag(struct push *push, struct tag_push *tag, GError **error)
+static bool load_tag(struct push *push, struct tag_push *tag, const char *image, GError **error)
 {
     g_autofree char *familiar = g_strconcat(tag->familiar_name, ":", tag->tag, NULL);
     struct image_store *images = push->registry->images;
-    if (!image_store_get(images, familiar, &tag->image, NULL))
+    if (!tag->tag && !image_store_get(images, image, &tag->image, error))
+        return false;
+    if (tag->tag && !image_store_get(images, familiar, &tag->image, NULL))
         return error_set(error, TARE_ERROR_NOT_FOUND, "tag does not exist: %s", familiar);
     return image_store_config_text(images, tag->image, &tag->config, error) &&
            image_store_layers(images, tag->image, &tag->infos, &tag->n_layers, error) &&
@@ -287,7 +291,7 @@ static bool push_tag(const struct teller *teller, const char *familiar_name, con
     char id[IDENTIFIER_LENGTH + 1];
     identifier_new(id);
     g_autofree char *holder = g_strconcat("push/", id, NULL);
-    bool ok = load_tag(push, &tag, error) &&
+    bool ok = load_tag(push, &tag, teller->options->image, error) &&
               image_store_hold_layers(push->registry->images, holder, (const char *const *)tag.image->diff_ids, error);
     if (ok) {
         ok = push_layers_and_manifest(teller, &tag, error);
@@ -308,9 +312,11 @@ static bool push_tags(const struct teller *teller, const char *familiar_name, GE
     struct push *push = teller->push;
     g_auto(GStrv) tags = NULL;
     const char *wanted = teller->options->tag;
-    if (!tell(teller, json_pack("{s:o}", "status", json_sprintf("The push refers to repository [%s]", push->repository)),
-              error) ||
-        !image_store_tags(push->registry->images, familiar_name, &tags, error))
+    if (!tell(teller, json_pack("{s:o}", "status", json_sprintf("The push refers to repository [%s]", push->repository)), error))
+        return false;
+    if (teller->options->image)
+        return push_tag(teller, familiar_name, NULL, error);
+    if (!image_store_tags(push->registry->images, familiar_name, &tags, error))
         return false;
     if (!tags[0])
         return error_set(error, TARE_ERROR_NOT_FOUND, "An image does not exist locally with the tag: %s", familiar_name);

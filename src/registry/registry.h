@@ -202,9 +202,10 @@ bool registry_search(struct registry *registry, const char *term, gint64 limit, 
 
 /* ---- push ---- */
 struct registry_push_options {
-    const char *name; /* a repository, without tag and digest */
-    const char *tag;  /* NULL: all of its tags */
-    bool use_zstd;    /* for layers that have to be compressed */
+    const char *name;  /* a repository, without tag and digest */
+    const char *tag;   /* NULL: all of its tags */
+    const char *image; /* or this image, by its digest alone, and no tag; else NULL */
+    bool use_zstd;     /* for layers that have to be compressed */
     const struct registry_auth *auth;
     const json_t *auths; /* X-Registry-Config: for the registries that layers came from; or NULL */
     struct cancel *cancel;

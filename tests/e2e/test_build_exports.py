@@ -186,9 +186,10 @@ def archived(path):
 
 def test_one_image_for_several_platforms(engine, platforms, emulator, tmp_path):
     path = tmp_path / "multi.tar"
-    build(engine, platforms, "--platform", "linux/amd64,linux/arm64", "-t", "multi:1", "--output", f"type=oci,dest={path}")
+    build(engine, platforms, "--platform", "linux/amd64,linux/arm64", "-t", "multi:1", "--output", f"type=oci,dest={path}", "--iidfile", tmp_path / "id", "--metadata-file", tmp_path / "meta")
     index, blobs = archived(path)
-    assert len(index["manifests"]) == 1 and index["manifests"][0]["annotations"]["io.containerd.image.name"] == "docker.io/library/multi:1"
+    digest = index["manifests"][0]["digest"]  # as buildx: the index's, not one platform's
+    assert (tmp_path / "id").read_text() == digest == json.loads((tmp_path / "meta").read_text())["containerimage.digest"]
     inner = json.loads(blobs[index["manifests"][0]["digest"][7:]])
     assert inner["mediaType"] == "application/vnd.oci.image.index.v1+json"
     assert [manifest["platform"]["architecture"] for manifest in inner["manifests"]] == ["amd64", "arm64"]
@@ -224,11 +225,13 @@ def test_push_of_what_was_built(engine, registry, platforms, emulator, tmp_path,
     assert meta["containerimage.config.digest"] == json.loads(body)["config"]["digest"] == inspect(engine, name)["Id"]
     assert meta["containerimage.descriptor"]["size"] == len(body) and meta["containerimage.descriptor"]["mediaType"] == kind and meta["image.name"] == name
     # several platforms: a list under the name
-    build(engine, platforms, "-t", name, "--platform", "linux/amd64,linux/arm64", "--metadata-file", tmp_path / "meta", *flags)
+    build(engine, platforms, "-t", name, "--platform", "linux/amd64,linux/arm64", "--metadata-file", tmp_path / "meta", "--iidfile", tmp_path / "id", *flags)
     body, kind = registry.manifest(repository, tag)
     found = json.loads(body)
     assert kind == found["mediaType"] and [entry["platform"]["architecture"] for entry in found["manifests"]] == ["amd64", "arm64"]
-    assert json.loads((tmp_path / "meta").read_text())["containerimage.digest"] == "sha256:" + hashlib.sha256(body).hexdigest()
+    assert json.loads((tmp_path / "meta").read_text())["containerimage.digest"] == "sha256:" + hashlib.sha256(body).hexdigest() == (tmp_path / "id").read_text()
+    tags = f"{registry.directory}/store/docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/index/sha256"
+    assert len(os.listdir(tags)) == 2, "the one image of before, and the list: no platform had the name in between"
     assert inspect(engine, name)["Architecture"] == "amd64"
     raw = subprocess.run(["skopeo", "inspect", "--tls-verify=false", "--override-arch", "arm64", "--config", f"docker://{name}"], check=True, capture_output=True).stdout
     assert json.loads(raw)["architecture"] == "arm64"
@@ -265,6 +268,44 @@ def test_caches_that_travel_without_an_image(engine, registry, tmp_path, way):
         finish(other)
     for bad, text in (("type=nosuch", "unknown cache exporter"), ("type=local", "unknown cache exporter")):
         assert text in build(engine, context, "--cache-to", bad, check=False).stderr
+
+
+STAGES = """FROM bb:1 AS one
+COPY f /f
+RUN cat /proc/sys/kernel/random/uuid > /one
+FROM bb:1 AS two
+RUN cat /proc/sys/kernel/random/uuid > /two
+FROM bb:1 AS unused
+RUN false
+FROM bb:1
+COPY --from=one /one /
+COPY --from=two /two /
+"""
+
+
+@pytest.mark.parametrize("way", ["registry", "local"])
+def test_a_cache_of_all_stages(engine, registry, tmp_path, way):
+    """mode=max brings the steps of every stage to another engine, also from a quiet build; mode=min those of the result."""
+    context = write(tmp_path / "context", Dockerfile=STAGES, f=way)
+    to, source = {"registry": (f"type=registry,ref={registry.host}/stages:{{}},mode={{}}", f"type=registry,ref={registry.host}/stages:{{}}"),
+                  "local": (f"type=local,dest={tmp_path}/{{}},mode={{}}", f"type=local,src={tmp_path}/{{}}")}[way]
+    out = build(engine, context, "-q", "-t", f"stages:{way}", "--cache-to", to.format("max", "max"), "--cache-to", to.format("min", "min")).stdout
+    assert out.strip() == inspect(engine, f"stages:{way}")["Id"]
+    wanted = engine.tare("run", "--rm", "--network", "none", f"stages:{way}", "cat", "/one", "/two").stdout
+    engine.tare("save", "-o", str(tmp_path / "base.tar"), "bb:1")
+    for mode, steps in (("min", 0), ("max", 3)):
+        other = make_engine().start()
+        try:
+            other.tare("load", "-i", str(tmp_path / "base.tar"))
+            out = build(other, context, "-t", "mine:1", "--cache-from", source.format(mode)).stdout
+            assert out.count("Using cache") == steps and (mode == "min") == ("Running in" in out), out
+            assert (other.tare("run", "--rm", "--network", "none", "mine:1", "cat", "/one", "/two").stdout == wanted) == (mode == "max")
+        finally:
+            finish(other)
+    if way == "registry":  # as an image the cache is the result
+        engine.tare("pull", "-q", f"{registry.host}/stages:max")
+        assert inspect(engine, f"{registry.host}/stages:max")["Id"] == inspect(engine, f"stages:{way}")["Id"]
+    assert "unknown cache mode most" in build(engine, context, "--cache-to", to.format("most", "most"), check=False).stderr
 
 
 def test_cache_mounts_travel_by_name(engine, tmp_path):

@@ -209,7 +209,7 @@ REFUSED = {
 
 ELSEWHERE = {
     "session": "of BuildKit: without version=2 dockerd has no use for it either", "buildid": "of BuildKit: names a build that could be cancelled",
-    "check": "test_dockerfile_language: --check", "progress": "our client's: test_build_faces", "tellfailed": "our client's: test_build_faces", "excerpts": "our client's: test_dockerfile_language",
+    "check": "test_dockerfile_language: --check", "progress": "our client's: test_build_faces", "tellfailed": "our client's: test_build_faces", "tellstages": "our client's: test_build_exports (mode=max)", "excerpts": "our client's: test_dockerfile_language",
     "context": "our client's: test_build_contexts", "contexts": "our client's: test_build_contexts", "allow": "our client's: test_build_graph (entitlements)",
 }  # fmt: skip
 

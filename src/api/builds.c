@@ -75,6 +75,7 @@ static const struct {
     { "cpuquota", "CpuQuota", LIMIT_NUMBER },       { "shmsize", "ShmSize", LIMIT_NUMBER },
     { "cpusetcpus", "CpusetCpus", LIMIT_TEXT },     { "cpusetmems", "CpusetMems", LIMIT_TEXT },
     { "cgroupparent", "CgroupParent", LIMIT_TEXT }, { "extrahosts", "ExtraHosts", LIMIT_LIST },
+    { "pidslimit", "PidsLimit", LIMIT_NUMBER }, /* ours: docker's builder has none */
 };
 
 static bool decode_limits(struct api_request *request, json_t **ret, GError **error)

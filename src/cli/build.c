@@ -73,6 +73,8 @@ static void add_limits(const struct options *options, GString *query)
     for (gsize i = 0; i < G_N_ELEMENTS(limits); i++)
         query_add_int(query, limits[i].key,
                       limits[i].is_bytes ? options_bytes(options, limits[i].flag, 0) : options_int(options, limits[i].flag, 0));
+    if (options_given(options, "pids-limit")) /* docker's builder has none */
+        query_add_int(query, "pidslimit", options_int(options, "pids-limit", 0));
     query_add(query, "cpusetcpus", options_string(options, "cpuset-cpus", ""));
     query_add(query, "cpusetmems", options_string(options, "cpuset-mems", ""));
     query_add(query, "cgroupparent", options_string(options, "cgroup-parent", ""));

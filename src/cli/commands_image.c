@@ -30,6 +30,7 @@ static const struct cli_flag image_build_flags[] = {
     { 0, "no-cache", "", "Do not use cache when building the image" },
     { 0, "no-cache-filter", "list", "Do not cache specified stages" },
     { 'o', "output", "list", "Output destination" },
+    { 0, "pids-limit", "int", "Limit the number of processes of a step" },
     { 0, "platform", "string", "Set platform if server is multi-platform capable" },
     { 0, "progress", "string", "auto, quiet, plain, tty or rawjson" },
     { 0, "pull", "", "Always attempt to pull a newer version of the image" },

@@ -156,6 +156,8 @@ def test_pruning(engine, context):
     assert nothing["CachesDeleted"] == []
     roomy = json.loads(engine.api("POST", "/v1.41/build/prune?keep-storage=100000000000").body)
     assert roomy["CachesDeleted"] == []
+    for client in (engine.tare, engine.docker):
+        assert client("builder", "prune", "-a", "-f", "--keep-storage", "100GB").stdout.strip() == "Total reclaimed space: 0B"
     pruned = json.loads(engine.api("POST", "/v1.41/build/prune").body)
     assert pruned["SpaceReclaimed"] > 600000
     assert "Using cache" in build(engine, "-t", "kept:1", context).stdout  # a named image's steps stay

@@ -62,6 +62,7 @@ def limit(v1, v2):
 STEPS = {
     "memory": ({"memory": 32 << 20}, limit("memory/memory.limit_in_bytes", "memory.max"), f"{32 << 20}"),
     "memswap": ({"memory": 32 << 20, "memswap": 48 << 20}, limit("memory/memory.memsw.limit_in_bytes", "memory.swap.max"), f"{(16 if V2 else 48) << 20}"),
+    "pidslimit": ({"pidslimit": 77}, limit("pids/pids.max", "pids.max"), "77"),
     "cpushares": ({"cpushares": 512}, limit("cpu/cpu.shares", "cpu.weight"), "20" if V2 else "512"),
     "cpuperiod": ({"cpuperiod": 50000}, limit("cpu/cpu.cfs_period_us", "cpu.max"), "max 50000" if V2 else "50000"),
     "cpuquota": ({"cpuquota": 20000}, limit("cpu/cpu.cfs_quota_us", "cpu.max"), "20000 100000" if V2 else "20000"),
@@ -82,6 +83,21 @@ def test_steps_have_what_was_asked_for(engine, name):
     answer = build(engine, {"networkmode": "none", "nocache": 1, **query}, f"FROM busybox\nARG A\nRUN echo said; {command}\n")
     assert re.search(rf"^said\n{wanted}\n", printed(answer), re.M), (printed(answer), failure(answer))
     engine.docker("image", "rm", built(answer))
+
+
+def test_a_step_goes_no_further_than_its_limits(engine):
+    """Not only what the kernel is told: what a step does beyond it fails, and the build with it."""
+    hungry = build(engine, {"networkmode": "none", "memory": 16 << 20, "memswap": 16 << 20}, "FROM busybox\nRUN head -c 64m /dev/zero | tail > /dev/null\n")
+    assert "non-zero code: 137" in failure(hungry), printed(hungry)
+    forking = build(engine, {"networkmode": "none", "pidslimit": 12}, "FROM busybox\nRUN for i in $(seq 40); do sleep 5 & done\n")
+    assert "can't fork" in printed(forking) and "non-zero code: 2" in failure(forking), printed(forking)
+
+
+def test_a_dockerfile_has_so_many_instructions_and_no_more(engine):
+    """Stages are instructions, too."""
+    for line in ("ENV a=b\n", "FROM scratch\n"):
+        assert "more than 10000 instructions" in failure(build(engine, {}, "FROM busybox\n" + line * 10001))
+    assert "larger than 4194304 bytes" in failure(build(engine, {}, "FROM busybox\n" + "# nothing\n" * 450000))
 
 
 # ---- the rest: parameter → a function that looks ----

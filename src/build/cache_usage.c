@@ -237,6 +237,8 @@ bool builder_prune(struct builder *builder, const struct builder_prune_options *
         total -= record->shared ? 0 : record->size;
     }
     freed = remove_records(builder, chosen, deleted);
+    /* Steps whose images went in another way are no cache, and nobody may come to them again. */
+    database_run(builder->database, NULL, "DELETE FROM build_cache WHERE image NOT IN (SELECT id FROM image)", "");
     if (!stored_bytes(builder, &bytes_after, error))
         return false;
     *ret = json_pack("{s:O, s:I}", "CachesDeleted", deleted, "SpaceReclaimed",

@@ -61,7 +61,8 @@ static int set_lowers(int fs, const struct overlay_options *options, GError **er
     for (size_t i = 0; i < n; i++) {
         long r = by_fd ? syscall(SYS_fsconfig, fs, FSCONFIG_SET_FD, "lowerdir+", NULL, options->lower_fds[i])
                        : syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir+", options->lower_paths[i], 0);
-        if (r < 0 && i == 0 && (errno == EINVAL || errno == EOPNOTSUPP))
+        /* Kernels before 6.5 take paths as words of unknown meaning, until these fill a page. */
+        if (r < 0 && (i == 0 || !by_fd) && (errno == EINVAL || errno == EOPNOTSUPP))
             return 0;
         if (r < 0) {
             mount_fail_with_log(fs, "add overlay layer", error);

@@ -84,14 +84,18 @@ static bool refused(struct download *download, long status, GError **error)
                      download->reason ? download->reason : "", g_strstrip(text));
 }
 
-static bool check_result(struct download *download, GError **error)
+static bool check_transfer(struct download *download, GError **error)
+{
+    if (!download->done || download->result == CURLE_OK)
+        return true;
+    g_autofree char *what = registry_curl_describe(download->easy, download->url, (int)download->result, download->problem);
+    return error_set(error, download->result == CURLE_COULDNT_RESOLVE_HOST ? TARE_ERROR_NOT_FOUND : TARE_ERROR_INTERNAL,
+                     "Get \"%s\": %s", download->url, what);
+}
+
+static bool check_status(struct download *download, GError **error)
 {
     long status = 0;
-    if (download->done && download->result != CURLE_OK) {
-        g_autofree char *what = registry_curl_describe(download->easy, download->url, (int)download->result, download->problem);
-        return error_set(error, download->result == CURLE_COULDNT_RESOLVE_HOST ? TARE_ERROR_NOT_FOUND : TARE_ERROR_INTERNAL,
-                         "Get \"%s\": %s", download->url, what);
-    }
     curl_easy_getinfo(download->easy, CURLINFO_RESPONSE_CODE, &status);
     return status < 400 || refused(download, status, error);
 }
@@ -116,7 +120,7 @@ static gssize read_download(struct byte_source *source, void *buffer, gsize leng
     }
     gsize n = MIN(length, download->waiting->len - download->at);
     if (n == 0)
-        return check_result(download, error) ? 0 : -1;
+        return check_transfer(download, error) ? 0 : -1;
     memcpy(buffer, download->waiting->data + download->at, n);
     download->at += (guint)n;
     if (download->at == download->waiting->len) {
@@ -174,7 +178,8 @@ bool download_open(const char *url, download_progress_func progress, void *user,
     bool ok = true;
     while (ok && !download->done && download->waiting->len == 0)
         ok = turn(download, error);
-    if (!ok || !check_result(download, error)) {
+    /* What is wrong after the first bytes is told to who reads, however soon it came. */
+    if (!ok || (download->waiting->len == 0 && !check_transfer(download, error)) || !check_status(download, error)) {
         download_free(download);
         return false;
     }

@@ -93,7 +93,8 @@ def test_two_hundred_containers(many, capsys):
     wait_until(lambda: counts(many)["shims"] == 0, lambda: counts(many), 10)
     after = counts(many)
     assert after["cgroups"] == after["nft elements"] == after["run directories"] == 0, after
-    assert after["veths"] <= max(empty["veths"], 8), "besides the pool's no veth remains"
+    # besides the pool's no veth remains; the kernel ends namespaces in its own time
+    wait_until(lambda: counts(many)["veths"] <= max(empty["veths"], 8), lambda: counts(many), 10)
     with capsys.disabled():
         build = "release" if "release" in program_directory() else program_directory()
         print(f"\n  {build}: start {alone:.1f} ms alone, {crowded:.1f} ms beside {MANY} (ratio {crowded / alone:.2f}); {MANY} by {AT_ONCE} in {all_took:.2f} s, median {statistics.median(times):.0f} ms;"

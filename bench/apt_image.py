@@ -10,6 +10,8 @@ import sys
 import tempfile
 import time
 
+from pulls import give_apt
+
 COMMANDS = ("apt-get install -y --no-install-recommends nginx-light", "apt-get install -y --no-install-recommends gcc libc6-dev")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 QUIET = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
@@ -33,18 +35,10 @@ def base(cache, debian_tar):
     with tempfile.TemporaryDirectory() as directory:
         root = pathlib.Path(directory) / "root"
         unpack(debian_tar, root)
-        for name in ("sources.list", "sources.list.d", "trusted.gpg.d", "apt.conf.d"):
-            source, target = pathlib.Path("/etc/apt") / name, root / "etc/apt" / name
-            if source.is_dir():
-                shutil.copytree(source, target, dirs_exist_ok=True)
-            elif source.exists():
-                shutil.copy(source, target)
+        give_apt(root)
         for file in (root / "etc/apt/apt.conf.d").iterdir():  # those of images remove the archives after each installation
             if "Post-Invoke" in file.read_text():
                 file.unlink()
-        shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-        (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
-        (root / "usr/sbin/policy-rc.d").chmod(0o755)
         in_root(root, "apt-get update")
         for command in COMMANDS:
             in_root(root, command.replace(" install ", " install -d "))

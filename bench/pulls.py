@@ -64,8 +64,8 @@ class Registry:
 # ---- images ----
 
 
-def apt_layers(root):
-    """What apt adds to a Debian root, a tar for each of APT_LAYERS."""
+def give_apt(root):
+    """A Debian root in which the host's mirror can be installed from, and no service starts."""
     for folder in ("sources.list", "sources.list.d", "trusted.gpg.d", "apt.conf.d"):
         source, target = pathlib.Path("/etc/apt") / folder, root / "etc/apt" / folder
         if source.is_dir():
@@ -73,10 +73,15 @@ def apt_layers(root):
         elif source.exists():
             shutil.copy(source, target)
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    marker = root / "var/lib/bench-marker"
-    run = dict(check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
     (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
     (root / "usr/sbin/policy-rc.d").chmod(0o755)
+
+
+def apt_layers(root):
+    """What apt adds to a Debian root, a tar for each of APT_LAYERS."""
+    give_apt(root)
+    marker = root / "var/lib/bench-marker"
+    run = dict(check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
     subprocess.run(["chroot", str(root), "apt-get", "update"], **run)
     for packages in APT_LAYERS:
         marker.write_text("")

@@ -167,8 +167,9 @@ bool build_output_write(struct cli *cli, const struct build_output *output, stru
 /* Pushes the images under each of the names: one manifest, or a list of those of several platforms. The images get the names. */
 bool build_push(struct cli *cli, struct build_result *result, const char *const *names, GError **error);
 bool build_tag_image(struct cli *cli, const char *image, const char *name, GError **error);
-/* To a repository ("HOST/NAME", no tag), where the digest is its only name; NULL or the digest. g_free. */
-char *build_push_by_digest(struct cli *cli, const char *image, const char *repository, GError **error);
+/* Images (ids) to a repository ("HOST/NAME", no tag), where the digest is the only name of each; NULL or an array of their
+ * manifests, as manifest_fetch gives them. */
+json_t *build_push_each(struct cli *cli, const GPtrArray *images, const char *repository, GError **error);
 /* ---- build_archive.c ---- */
 /* Fed with an archive as it goes by. */
 struct archive_index;

@@ -219,24 +219,16 @@ static bool push_images(struct cli *cli, const GPtrArray *images, const char *na
 {
     g_autofree char *normal = manifest_normalize(name, error);
     g_autofree char *repository = normal ? g_strndup(normal, (gsize)(strrchr(normal, ':') - normal)) : NULL;
+    g_autoptr(json_t) manifests = repository ? build_push_each(cli, images, repository, error) : NULL;
     g_autoptr(json_t) entries = json_array(), index = NULL, pushed = NULL;
+    json_t *manifest;
     char *text;
+    size_t i;
     bool good;
 
-    for (guint i = 0; normal && i < images->len; i++) {
-        g_autofree char *digest = build_push_by_digest(cli, images->pdata[i], repository, error), *reference = NULL;
-        g_autoptr(json_t) manifest = NULL;
-
-        if (!digest)
-            return false;
-        reference = g_strconcat(repository, "@", digest, NULL);
-        manifest = manifest_fetch(cli, reference, false, error);
-        if (!manifest)
-            return false;
-        json_array_append(entries, json_get_object(manifest, "Descriptor"));
-    }
-    if (!normal)
+    if (!manifests)
         return false;
+    json_array_foreach(manifests, i, manifest) json_array_append(entries, json_get_object(manifest, "Descriptor"));
     index = json_pack("{s:i, s:s, s:O, s:{s:s}}", "schemaVersion", 2, "mediaType", OCI_INDEX, "manifests", entries, "annotations",
                       STAGES_ANNOTATION, "max");
     text = json_dumps(index, JSON_INDENT(3));

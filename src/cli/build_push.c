@@ -61,7 +61,7 @@ static bool push_one(struct cli *cli, const char *full, json_t **ret, GError **e
     return push(cli, repository, "tag", colon + 1, ret, error);
 }
 
-char *build_push_by_digest(struct cli *cli, const char *image, const char *repository, GError **error)
+static char *push_by_digest(struct cli *cli, const char *image, const char *repository, GError **error)
 {
     g_autoptr(json_t) pushed = NULL;
     const char *digest;
@@ -74,27 +74,34 @@ char *build_push_by_digest(struct cli *cli, const char *image, const char *repos
     return g_strdup(digest);
 }
 
+json_t *build_push_each(struct cli *cli, const GPtrArray *images, const char *repository, GError **error)
+{
+    g_autoptr(json_t) manifests = json_array();
+
+    for (guint i = 0; i < images->len; i++) {
+        g_autofree char *digest = push_by_digest(cli, images->pdata[i], repository, error), *reference = NULL;
+        json_t *manifest;
+
+        if (!digest)
+            return NULL;
+        reference = g_strconcat(repository, "@", digest, NULL);
+        manifest = manifest_fetch(cli, reference, false, error);
+        if (!manifest)
+            return NULL;
+        json_array_append_new(manifests, manifest);
+    }
+    return g_steal_pointer(&manifests);
+}
+
 /* The images go there under their digests alone, so that nobody who pulls the name meanwhile gets one platform for another; then
  * the list takes the name. Here the name is the first one's. */
 static bool push_list(struct cli *cli, const struct build_result *result, const char *full, json_t **ret, GError **error)
 {
-    g_autoptr(json_t) manifests = json_array();
     g_autofree char *normal = manifest_normalize(full, error);
     g_autofree char *repository = normal ? g_strndup(normal, (gsize)(strrchr(normal, ':') - normal)) : NULL;
+    g_autoptr(json_t) manifests = repository ? build_push_each(cli, result->images, repository, error) : NULL;
 
-    for (guint i = 0; normal && i < result->images->len; i++) {
-        g_autofree char *digest = build_push_by_digest(cli, result->images->pdata[i], repository, error), *reference = NULL;
-        json_t *manifest;
-
-        if (!digest)
-            return false;
-        reference = g_strconcat(repository, "@", digest, NULL);
-        manifest = manifest_fetch(cli, reference, false, error);
-        if (!manifest)
-            return false;
-        json_array_append_new(manifests, manifest);
-    }
-    return normal && manifest_push_list(cli, normal, manifests, ret, error) &&
+    return manifests && manifest_push_list(cli, normal, manifests, ret, error) &&
            build_tag_image(cli, result->images->pdata[0], full, error);
 }
 

@@ -8,7 +8,6 @@ import pytest
 
 from conftest import finish, make_engine
 from inputs import busybox_root
-from local_registry import Registry as LocalRegistry
 from proxy import Proxy
 from registries import Authority, DockerRegistry
 
@@ -28,16 +27,9 @@ def certs(tmp_path_factory):
     authority.close()
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    running = LocalRegistry(tmp_path_factory.mktemp("registry"))
-    yield running
-    running.stop()
-
-
 @pytest.fixture
-def proxy(certs, plain):
-    running = Proxy({f"{HOST}:443": certs[1].host, "plain.invalid:80": plain.host}, users={"me": "pass word"})
+def proxy(certs, registry):
+    running = Proxy({f"{HOST}:443": certs[1].host, "plain.invalid:80": registry.host}, users={"me": "pass word"})
     yield running
     running.close()
 
@@ -66,7 +58,7 @@ def settings(how, url, except_for):
 
 
 @pytest.mark.parametrize("how", ["environment", "file", "flags"])
-def test_through_the_proxy(certs, plain, proxy, monkeypatch, how):
+def test_through_the_proxy(certs, registry, proxy, monkeypatch, how):
     """Both clients push and pull through it: with TLS by CONNECT, without by whole URLs; the password is shown nowhere."""
     url = f"http://me:pass%20word@{proxy.host}"
     engine = configured(certs, monkeypatch, **settings(how, url, "direct.invalid,.example.com"))
@@ -85,9 +77,9 @@ def test_through_the_proxy(certs, plain, proxy, monkeypatch, how):
         assert f"CONNECT {HOST}:443" in proxy.asked and not any("direct.invalid" in line for line in proxy.asked)
         engine.tare("tag", name, "plain.invalid/app:1")
         engine.tare("push", "-q", "plain.invalid/app:1")
-        assert plain.manifest("app", "1") and "PUT http://plain.invalid/v2/app/manifests/1" in proxy.asked
+        assert registry.manifest("app", "1") and "PUT http://plain.invalid/v2/app/manifests/1" in proxy.asked
         seen = len(proxy.asked)
-        engine.docker("pull", f"{plain.host}/app:1")
+        engine.docker("pull", f"{registry.host}/app:1")
         assert len(proxy.asked) == seen  # never for this machine itself
         assert "pass%20word" not in engine.log and "pass word" not in engine.log
     finally:
@@ -112,7 +104,7 @@ def test_a_proxy_that_does_not(certs, proxy, monkeypatch, program):
         finish(engine)
 
 
-def test_urls_of_builds_and_imports(engine, proxy, monkeypatch, certs, plain):
+def test_urls_of_builds_and_imports(engine, proxy, monkeypatch, certs):
     """What the engine fetches beside registries goes the same way."""
     proxy.users = None
     ours = configured(certs, monkeypatch, flags=("--http-proxy", f"http://{proxy.host}"))

@@ -26,12 +26,6 @@ def engine():
     finish(running)
 
 
-@pytest.fixture(params=["tare", "docker"])
-def client(request, engine):
-    yield getattr(engine, request.param)
-    engine.clear()
-
-
 def output(client, name):
     """The first line of a container that goes on."""
     return wait_until(lambda: client("logs", name).stdout.strip("\0\r\n"), "no output")

@@ -43,6 +43,16 @@ static void raise_link(struct netlink *netlink, unsigned index, const char *what
     *header = (struct ifinfomsg){ .ifi_family = AF_UNSPEC, .ifi_index = (int)index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP };
 }
 
+/* A bridge without a hardware address of its own has the lowest of its ports', so that its address changes when a container, or
+ * a pair kept in stock, comes or goes; what the others have learned of it is then wrong until their next question. This one is
+ * made from the IPv4 address, as the containers' are. */
+static void put_bridge_mac(struct nlmsghdr *message, guint32 address)
+{
+    guint8 mac[6] = { 0x02, 0x42 };
+    memcpy(mac + 2, &address, sizeof address);
+    mnl_attr_put(message, IFLA_ADDRESS, sizeof mac, mac);
+}
+
 bool link_make_bridge(struct netlink *netlink, const char *name, guint32 address, unsigned prefix, GError **error)
 {
     int problem = 0;
@@ -50,6 +60,7 @@ bool link_make_bridge(struct netlink *netlink, const char *name, guint32 address
     struct nlmsghdr *message = netlink_add(netlink, RTM_NEWLINK, MAKE, sizeof *header, (void **)&header, "make bridge");
     *header = (struct ifinfomsg){ .ifi_family = AF_UNSPEC };
     mnl_attr_put_strz(message, IFLA_IFNAME, name);
+    put_bridge_mac(message, address);
     struct nlattr *info = mnl_attr_nest_start(message, IFLA_LINKINFO);
     mnl_attr_put_strz(message, IFLA_INFO_KIND, "bridge");
     mnl_attr_nest_end(message, info);

@@ -168,6 +168,27 @@ def test_a_port_of_ipv6_is_taken_once_and_freed(engine):
     assert engine.tare("run", "--rm", "-p", f"[::1]:{port}:80", "busybox", "echo", "free").stdout == "free\n"
 
 
+def test_the_bridge_keeps_its_hardware_address(engine):
+    """Whoever comes or goes: at another one, its neighbours would send to where nobody is."""
+    gateway = engine.api("GET", "/networks/bridge").json["IPAM"]["Config"][0]["Gateway"]
+    bridge = subprocess.run(["ip", "-br", "address", "show", "to", gateway], capture_output=True, text=True, check=True).stdout.split()[0]
+
+    def address():
+        return subprocess.run(["cat", f"/sys/class/net/{bridge}/address"], capture_output=True, text=True, check=True).stdout.strip()
+
+    names = [f"passing{number}" for number in range(4)]
+    expected = "02:42:" + ":".join(f"{int(part):02x}" for part in gateway.split("."))
+    assert address() == expected
+    for name in names:
+        engine.tare("run", "-d", "--name", name, "busybox", "sleep", "1000")
+        assert address() == expected
+    engine.kill()  # and with it what it kept in stock
+    assert address() == expected
+    engine.start()
+    engine.tare("rm", "-f", *names)
+    assert address() == expected
+
+
 def test_the_sandbox_has_a_name(engine):
     shown = lambda name: engine.api("GET", f"/containers/{name}/json").json["NetworkSettings"]
     inside = lambda key: subprocess.run(["nsenter", f"--net={key}", "readlink", "/proc/self/ns/net"], capture_output=True, text=True, check=True).stdout.strip()

@@ -5,8 +5,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -116,6 +118,15 @@ int dir_make_path(const char *path, mode_t mode, GError **error)
     if (fd < 0)
         error_set_errno(error, errno, "open %s", path);
     return fd;
+}
+
+void dir_spread(int dirfd)
+{
+    int flags = 0;
+    if (ioctl(dirfd, FS_IOC_GETFLAGS, &flags) < 0 || flags & FS_TOPDIR_FL)
+        return;
+    flags |= FS_TOPDIR_FL;
+    ioctl(dirfd, FS_IOC_SETFLAGS, &flags);
 }
 
 /* A directory being emptied. */

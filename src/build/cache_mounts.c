@@ -58,6 +58,8 @@ bool builder_open_directory(struct builder *builder, const char *directory, GErr
     /* It stays: on a full disk whoever waits for a block would take the one of a directory that is made anew. */
     if (tmp < 0 || !dir_empty(tmp, error))
         return false;
+    dir_spread(caches);
+    dir_spread(tmp);
     context_records_open(builder, top);
     builder->directory = g_strdup(directory);
     builder->caches = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);

@@ -67,6 +67,7 @@ static bool open_directories(struct container_manager *manager, GError **error)
     manager->containers_fd = dir_make_path(manager->containers_dir, 0700, error);
     if (manager->containers_fd < 0)
         return false;
+    dir_spread(manager->containers_fd);
     manager->run_fd = dir_make_path(manager->run_dir, 0700, error);
     return manager->run_fd >= 0;
 }

@@ -280,6 +280,7 @@ static bool unpacked_open(struct mount_backend *backend, GError **error)
     if (fd < 0 || !file_sweep_temporaries(fd, error))
         return false;
     sweep_removed(backend, fd);
+    dir_spread(fd);
     return true;
 }
 

@@ -53,6 +53,7 @@ bool volume_manager_open(struct database *database, const char *data_root, const
     int fd = dir_make_path(directory, 0701, error);
     if (fd < 0)
         return false;
+    dir_spread(fd);
     struct volume_manager *manager = g_new0(struct volume_manager, 1);
     manager->database = database;
     manager->events = events;

@@ -12,13 +12,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -212,6 +216,29 @@ static void a_directory_is_emptied(void **state)
     assert_false(dir_empty(-1, &error));
 }
 
+static void trees_are_spread_where_the_file_system_can(void **state)
+{
+    g_autofree char *path = g_dir_make_tmp("tare-spread-XXXXXX", NULL);
+    g_autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    struct statfs fs;
+    int before = 0, after = 0;
+    bool has_flags = ioctl(fd, FS_IOC_GETFLAGS, &before) == 0;
+    for (int round = 0; round < 2; round++)
+        dir_spread(fd);
+    if (has_flags) {
+        assert_int_equal(ioctl(fd, FS_IOC_GETFLAGS, &after), 0);
+        assert_int_equal(after & ~FS_TOPDIR_FL, before & ~FS_TOPDIR_FL);
+        if (fstatfs(fd, &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC)
+            assert_true(after & FS_TOPDIR_FL);
+    }
+    g_autofd int below = dir_make(fd, "below", 0700, NULL);
+    if (has_flags && ioctl(below, FS_IOC_GETFLAGS, &after) == 0)
+        assert_false(after & FS_TOPDIR_FL);
+    dir_spread(-1); /* a hint: it says nothing */
+    assert_true(dir_remove_tree(AT_FDCWD, path, NULL));
+}
+
 static void refusals_of_others(void **state)
 {
     static const int statuses[] = { 400, 401, 402, 403, 404, 409, 429, 500, 503 };
@@ -363,6 +390,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(integers_are_strict),
+        cmocka_unit_test(trees_are_spread_where_the_file_system_can),
         cmocka_unit_test(sizes_and_durations),
         cmocka_unit_test(sizes_read_as_docker_prints_them),
         cmocka_unit_test(timestamps),

@@ -31,9 +31,9 @@ int dir_make(int dirfd, const char *name, mode_t mode, GError **error);
 int dir_make_path(const char *path, mode_t mode, GError **error);
 
 /* Hints that what is made in this directory are trees that have nothing to do with one another, and may be removed together. On
- * ext4 each then begins in a block group of its own. In one group all of them would meet the inodes that the last one freed, which
- * ext4 does not give away again for one to five minutes and passes over, one by one, for each new file. Other file systems know no
- * such hint. */
+ * ext4 each then begins in a block group of its own. In one group all of them would meet the inodes that the last one freed,
+ * which ext4 does not give away again for one to five minutes and passes over, one by one, for each new file. Other file systems
+ * know no such hint. */
 void dir_spread(int dirfd);
 
 /* Removes dirfd/name and all below, without following links, crossing no mount; an absent name is success. Iterative, so that

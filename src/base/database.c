@@ -223,11 +223,7 @@ bool database_migrate(struct database *database, const char *module, const char 
                             "INSERT INTO schema_version (module, version) VALUES (?, ?) ON CONFLICT (module) DO UPDATE SET "
                             "version = excluded.version",
                             "si", module, (gint64)n_steps);
-    if (!ok) {
-        database_rollback(database);
-        return false;
-    }
-    return database_commit(database, error);
+    return database_end(database, ok, error);
 }
 
 /* What follows a durable transaction must not pay for it: single statements commit by themselves. */
@@ -252,19 +248,13 @@ bool database_begin(struct database *database, bool durable, GError **error)
     return false;
 }
 
-bool database_commit(struct database *database, GError **error)
+bool database_end(struct database *database, bool ok, GError **error)
 {
-    bool ok = (!database->is_growing || secure_pages(database, error)) && execute(database, "COMMIT", error);
+    ok = ok && (!database->is_growing || secure_pages(database, error)) && execute(database, "COMMIT", error);
     if (!ok)
         execute(database, "ROLLBACK", NULL);
     end_transaction(database);
     return ok;
-}
-
-void database_rollback(struct database *database)
-{
-    execute(database, "ROLLBACK", NULL);
-    end_transaction(database);
 }
 
 static sqlite3_stmt *take_statement(struct database *database, const char *sql, GError **error)
@@ -339,10 +329,7 @@ static bool run_growing(struct database *database, GError **error, const char *s
     if (!database_begin(database, false, error))
         return false;
     database->is_growing = true;
-    if (query_valist(database, NULL, NULL, error, sql, format, args))
-        return database_commit(database, error);
-    database_rollback(database);
-    return false;
+    return database_end(database, query_valist(database, NULL, NULL, error, sql, format, args), error);
 }
 
 static bool run_single(struct database *database, GError **error, const char *sql, const char *format, va_list args)

@@ -1,7 +1,7 @@
 /* The SQLite database of an engine: the only index of its state. One connection, one writer at a time; any thread may use it, the
  * functions lock.
  *
- * Usage: hold the lock for a transaction (database_begin … database_commit or database_rollback, same thread); single statements
+ * Usage: hold the lock for a transaction (database_begin … database_end, same thread); single statements
  * lock for themselves. Statement text is constant; values are bound: the format has one letter per '?': s string (NULL allowed),
  * i gint64, b blob (const void *, gsize). Full disk gives TARE_ERROR_NO_SPACE; a UNIQUE or FOREIGN KEY violation gives
  * TARE_ERROR_CONFLICT. */
@@ -25,8 +25,9 @@ bool database_migrate(struct database *database, const char *module, const char 
 
 /* Transactions nest in no way. durable: synchronous=FULL for this one (images, tags), else NORMAL (container state). */
 bool database_begin(struct database *database, bool durable, GError **error);
-bool database_commit(struct database *database, GError **error);
-void database_rollback(struct database *database);
+/* ok: commits, and is false with an error where that fails; else rolls back and is false, the error being the caller's already.
+ */
+bool database_end(struct database *database, bool ok, GError **error);
 
 /* One statement without rows. */
 bool database_run(struct database *database, GError **error, const char *sql, const char *format, ...);

@@ -149,12 +149,11 @@ bool cache_finish(struct build *build, const struct image *image, GError **error
 {
     struct database *database = build->builder->database;
 
-    if (!database_begin(database, true, error))
-        return false;
-    if (database_run(database, error, "UPDATE build_cache SET created = ? WHERE image = ?", "is", timestamp_now(), image->id))
-        return database_commit(database, error);
-    database_rollback(database);
-    return false;
+    return database_begin(database, true, error) &&
+           database_end(database,
+                        database_run(database, error, "UPDATE build_cache SET created = ? WHERE image = ?", "is", timestamp_now(),
+                                     image->id),
+                        error);
 }
 
 /* From an image of --cache-from, which is remembered like a step of our own. */

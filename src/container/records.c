@@ -103,11 +103,8 @@ bool record_delete_departing(struct container_manager *manager, const char *id, 
 {
     if (!database_begin(manager->database, false, error))
         return false;
-    if (!record_delete(manager, id, error) || !note_departure(manager, id, exit_code, error)) {
-        database_rollback(manager->database);
-        return false;
-    }
-    return database_commit(manager->database, error);
+    bool ok = record_delete(manager, id, error) && note_departure(manager, id, exit_code, error);
+    return database_end(manager->database, ok, error);
 }
 
 bool record_departed(struct container_manager *manager, const char *id, int *ret_exit_code)

@@ -25,12 +25,10 @@ static bool delete_rows(struct image_store *store, const GPtrArray *unused, GErr
 {
     if (!database_begin(store->database, false, error))
         return false;
-    for (guint i = 0; i < unused->len; i++)
-        if (!database_run(store->database, error, "DELETE FROM layer WHERE diff_id = ?", "s", unused->pdata[i])) {
-            database_rollback(store->database);
-            return false;
-        }
-    return database_commit(store->database, error);
+    bool ok = true;
+    for (guint i = 0; ok && i < unused->len; i++)
+        ok = database_run(store->database, error, "DELETE FROM layer WHERE diff_id = ?", "s", unused->pdata[i]);
+    return database_end(store->database, ok, error);
 }
 
 bool store_collect_layers(struct image_store *store, GHashTable *candidates, GError **error)
@@ -61,10 +59,7 @@ static bool hold(struct image_store *store, const char *holder, const char *cons
              database_run(store->database, error, "INSERT INTO layer_hold (holder, diff_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
                           "ss", holder, *diff_ids);
     }
-    if (ok)
-        return database_commit(store->database, error);
-    database_rollback(store->database);
-    return false;
+    return database_end(store->database, ok, error);
 }
 
 bool image_store_hold_layers(struct image_store *store, const char *holder, const char *const *diff_ids, GError **error)
@@ -82,12 +77,11 @@ static bool hold_new_layer(struct image_store *store, const char *holder, const 
         return error_set(error, TARE_ERROR_NOT_FOUND, "layer %s is not in the store", layer->diff_id);
     if (!database_begin(store->database, false, error))
         return false;
-    if (store_put_layer(store, layer, error) &&
+    bool ok =
+        store_put_layer(store, layer, error) &&
         database_run(store->database, error, "INSERT INTO layer_hold (holder, diff_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                     "ss", holder, layer->diff_id))
-        return database_commit(store->database, error);
-    database_rollback(store->database);
-    return false;
+                     "ss", holder, layer->diff_id);
+    return database_end(store->database, ok, error);
 }
 
 bool image_store_hold_new_layer(struct image_store *store, const char *holder, const struct layer_info *layer, GError **error)
@@ -149,10 +143,7 @@ static bool delete_holders(struct image_store *store, const char *const *holders
         ok = database_get_strings(store->database, held, error, "SELECT diff_id FROM layer_hold WHERE holder = ?", "s",
                                   *holders) &&
              database_run(store->database, error, "DELETE FROM layer_hold WHERE holder = ?", "s", *holders);
-    if (ok)
-        return database_commit(store->database, error);
-    database_rollback(store->database);
-    return false;
+    return database_end(store->database, ok, error);
 }
 
 /* Fix-ups that belong to no image's chain. A holder's chain is not known here, so they wait for the last one. Lock held. */

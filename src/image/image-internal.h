@@ -37,6 +37,8 @@ char *image_name_text(const struct image_name *name); /* "name:tag" or "name@dig
 bool store_names(struct image_store *store, const char *id, GPtrArray **ret, GError **error);
 bool store_has_children(struct image_store *store, const char *id, bool *ret, GError **error);
 
+/* Inside a transaction: the image got a name just now. */
+bool store_note_tagging(struct image_store *store, const char *id, GError **error);
 void store_emit(struct image_store *store, const char *action, const char *id, const char *name);
 
 /* Removes layers (rows, files) that nothing refers to: of these diff ids, or (NULL) of all. Lock held, no transaction open. */

@@ -141,6 +141,15 @@ bool store_resolve(struct image_store *store, const char *text, char **ret_id, G
     return true;
 }
 
+static bool put_tag(struct image_store *store, const char *name, const char *tag, const char *id, GError **error)
+{
+    return database_run(store->database, error,
+                        "INSERT INTO image_name (name, value, is_digest, image) VALUES (?, ?, 0, ?) ON CONFLICT (name, value) "
+                        "DO UPDATE SET image = excluded.image",
+                        "sss", name, tag, id) &&
+           store_note_tagging(store, id, error);
+}
+
 bool image_store_tag(struct image_store *store, const struct image *image, const char *text, GError **error)
 {
     struct reference reference;
@@ -158,19 +167,8 @@ bool image_store_tag(struct image_store *store, const struct image *image, const
         return error_set(error, TARE_ERROR_INVALID, "refusing to create an ambiguous tag using digest algorithm as name");
     }
     g_mutex_lock(&store->lock);
-    bool ok = database_begin(store->database, true, error);
-    if (ok) {
-        ok = database_run(store->database, error,
-                          "INSERT INTO image_name (name, value, is_digest, image) VALUES (?, ?, 0, ?) ON CONFLICT (name, value) "
-                          "DO UPDATE SET image = excluded.image",
-                          "sss", name, reference.tag, image->id) &&
-             database_run(store->database, error, "UPDATE image SET last_tagged = ? WHERE id = ?", "is", timestamp_now(),
-                          image->id);
-        if (ok)
-            ok = database_commit(store->database, error);
-        else
-            database_rollback(store->database);
-    }
+    bool ok = database_begin(store->database, true, error) &&
+              database_end(store->database, put_tag(store, name, reference.tag, image->id, error), error);
     g_mutex_unlock(&store->lock);
     reference_clear(&reference);
     if (ok)

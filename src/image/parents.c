@@ -73,14 +73,8 @@ static bool link_images(struct image_store *store, const char *id, const char *p
 bool image_store_set_parent(struct image_store *store, const char *id, const char *parent_id, GError **error)
 {
     g_mutex_lock(&store->lock);
-    bool ok = database_begin(store->database, true, error);
-    if (ok) {
-        ok = link_images(store, id, parent_id, error);
-        if (ok)
-            ok = database_commit(store->database, error);
-        else
-            database_rollback(store->database);
-    }
+    bool ok = database_begin(store->database, true, error) &&
+              database_end(store->database, link_images(store, id, parent_id, error), error);
     g_mutex_unlock(&store->lock);
     return ok;
 }

@@ -366,11 +366,8 @@ static void removal_clear(struct removal *removal)
 static bool removal_end(struct removal *removal, bool ok, GError **error)
 {
     struct image_store *store = removal->store;
-    if (ok)
-        return database_commit(store->database, error) && store_collect_layers(store, removal->freed, error) &&
-               remove_fixups(removal, error);
-    database_rollback(store->database);
-    return false;
+    return database_end(store->database, ok, error) && store_collect_layers(store, removal->freed, error) &&
+           remove_fixups(removal, error);
 }
 
 bool image_store_remove(struct image_store *store, const char *name, bool force, bool prune_parents, json_t **ret, GError **error)

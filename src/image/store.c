@@ -344,6 +344,11 @@ static bool put_references(struct image_store *store, const char *id, const char
     return true;
 }
 
+bool store_note_tagging(struct image_store *store, const char *id, GError **error)
+{
+    return database_run(store->database, error, "UPDATE image SET last_tagged = ? WHERE id = ?", "is", timestamp_now(), id);
+}
+
 static bool register_image(struct image_store *store, const char *id, const char *text, const json_t *config,
                            const struct image_new_options *options, const char *const *diff_ids, bool has_fixup, GError **error)
 {
@@ -353,13 +358,9 @@ static bool register_image(struct image_store *store, const char *id, const char
         !database_begin(store->database, !options->intermediate, error))
         return false;
     bool tagged = options->references && options->references[0];
-    if (insert_image(store, id, text, config, options, diff_ids, error) &&
-        put_references(store, id, options->references, error) &&
-        (!tagged ||
-         database_run(store->database, error, "UPDATE image SET last_tagged = ? WHERE id = ?", "is", timestamp_now(), id)))
-        return database_commit(store->database, error);
-    database_rollback(store->database);
-    return false;
+    bool ok = insert_image(store, id, text, config, options, diff_ids, error) &&
+              put_references(store, id, options->references, error) && (!tagged || store_note_tagging(store, id, error));
+    return database_end(store->database, ok, error);
 }
 
 bool image_store_add(struct image_store *store, const struct image_new_options *options, struct image **ret, GError **error)
@@ -388,16 +389,10 @@ bool image_store_add(struct image_store *store, const struct image_new_options *
 bool image_store_put_names(struct image_store *store, const char *image_id, const char *const *references, GError **error)
 {
     g_mutex_lock(&store->lock);
-    bool ok = database_begin(store->database, true, error);
-    if (ok) {
-        ok = put_references(store, image_id, references, error) &&
-             database_run(store->database, error, "UPDATE image SET last_tagged = ? WHERE id = ?", "is", timestamp_now(),
-                          image_id);
-        if (ok)
-            ok = database_commit(store->database, error);
-        else
-            database_rollback(store->database);
-    }
+    bool ok =
+        database_begin(store->database, true, error) &&
+        database_end(store->database,
+                     put_references(store, image_id, references, error) && store_note_tagging(store, image_id, error), error);
     g_mutex_unlock(&store->lock);
     return ok;
 }

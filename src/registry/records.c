@@ -168,9 +168,6 @@ bool records_note_pull(struct registry *registry, const struct records_layer *la
         g_ptr_array_add(diff_ids, (gpointer)layers[i].diff_id);
     if (!database_begin(registry->database, false, error))
         return false;
-    if (!note_layers(registry, layers, n_layers, repository, error)) {
-        database_rollback(registry->database);
-        return false;
-    }
-    return database_commit(registry->database, error) && release_kept(registry, diff_ids, holder, error);
+    bool noted = note_layers(registry, layers, n_layers, repository, error);
+    return database_end(registry->database, noted, error) && release_kept(registry, diff_ids, holder, error);
 }

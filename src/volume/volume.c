@@ -205,16 +205,13 @@ static bool insert_records(struct volume_manager *manager, const struct volume_d
     g_autofree char *options = json_is_object(draft->options) ? json_text(draft->options) : NULL;
     if (!database_begin(manager->database, false, error))
         return false;
-    if ((present || database_run(manager->database, error,
-                                 "INSERT INTO volume (name, created, labels, options, anonymous) VALUES (?, ?, ?, ?, ?)", "sissi",
-                                 draft->name, timestamp_now(), labels, options, (gint64)draft->anonymous)) &&
-        (!draft->container ||
-         database_run(manager->database, error, "INSERT OR IGNORE INTO volume_use (volume, container) VALUES (?, ?)", "ss",
-                      draft->name, draft->container)) &&
-        database_commit(manager->database, error))
-        return true;
-    database_rollback(manager->database);
-    return false;
+    bool ok = (present || database_run(manager->database, error,
+                                       "INSERT INTO volume (name, created, labels, options, anonymous) VALUES (?, ?, ?, ?, ?)",
+                                       "sissi", draft->name, timestamp_now(), labels, options, (gint64)draft->anonymous)) &&
+              (!draft->container ||
+               database_run(manager->database, error, "INSERT OR IGNORE INTO volume_use (volume, container) VALUES (?, ?)", "ss",
+                            draft->name, draft->container));
+    return database_end(manager->database, ok, error);
 }
 
 /* Caller holds the lock. True and *ret_created false where it exists already. The record first: a directory without one would be

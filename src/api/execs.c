@@ -42,7 +42,7 @@ static bool start_exec(struct api_request *request, GError **error)
         !http_exchange_upgrade(request->http, api_stream_type(request, upgrade && !terminal), error))
         return false;
     if (!container_exec_start(manager(request), request->name, body, connection, NULL, &failure))
-        api_tell_failure(connection, !terminal, failure);
+        api_tell_failure(connection, !terminal, 1, failure); /* on its standard output, as dockerd does */
     return true;
 }
 

@@ -18,11 +18,11 @@ const char *api_stream_type(const struct api_request *request, bool multiplex)
 }
 
 /* A failure after the connection was taken over can only be told in the stream itself. */
-void api_tell_failure(int fd, bool multiplex, const GError *failure)
+void api_tell_failure(int fd, bool multiplex, guint8 output, const GError *failure)
 {
     g_autofree char *line = g_strconcat(failure->message, "\r\n", NULL);
     size_t length = strlen(line);
-    guint8 header[8] = { 2, 0, 0, 0, (guint8)(length >> 24), (guint8)(length >> 16), (guint8)(length >> 8), (guint8)length };
+    guint8 header[8] = { output, 0, 0, 0, (guint8)(length >> 24), (guint8)(length >> 16), (guint8)(length >> 8), (guint8)length };
     if (multiplex)
         fd_write_full(fd, header, sizeof header);
     fd_write_full(fd, line, length);
@@ -67,7 +67,7 @@ static bool attach(struct api_request *request, GError **error)
         g_propagate_error(error, g_steal_pointer(&failure));
         return false;
     }
-    api_tell_failure(connection, options.multiplex, failure);
+    api_tell_failure(connection, options.multiplex, 2, failure);
     return true;
 }
 

@@ -147,9 +147,16 @@ bool copy_layer_make_directory(struct copy_layer *layer, const char *path, bool 
     g_autofree char *real = NULL;
     bool exists;
 
+    g_autoptr(GError) problem = NULL;
+
     *ret_made = false;
-    return root_resolve(layer->options.target_fd, path, &real, &exists, NULL, error) &&
-           make_directories(layer, real, ret_made, error);
+    if (root_resolve(layer->options.target_fd, path, &real, &exists, NULL, &problem) &&
+        make_directories(layer, real, ret_made, &problem))
+        return true;
+    if (error_is(problem, TARE_ERROR_INVALID))
+        return error_set(error, TARE_ERROR_INVALID, "Cannot mkdir: %s is not a directory", path);
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
 }
 
 /* Owner and mode as the copy has them. A change of owner takes set-user-ID away, as chown(2) does. */

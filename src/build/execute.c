@@ -64,7 +64,7 @@ bool step_workdir(struct build *build, const char *comment, GError **error)
     if (hit)
         return true;
     key = cache_key(build, cmd, NULL);
-    return build_announce_container(build, cmd, &container, error) && workdir_layer(build, &layer, &made, error) &&
+    return workdir_layer(build, &layer, &made, error) && build_announce_container(build, cmd, &container, error) &&
            build_add_image(build, cmd, made ? &layer : NULL, container, error) && cache_store(build, parent, key, error);
 }
 

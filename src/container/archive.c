@@ -15,6 +15,7 @@
 
 /* Where a path is: in the container's root, or (of one that does not run) in a volume that would be mounted there. */
 struct place {
+    const char *name; /* the container's, as the request has it */
     struct container *container;
     struct container_root root;
     int base;     /* fd of the root, or of the volume */
@@ -77,7 +78,7 @@ static bool enter_volume(struct place *place, const json_t *mount, GError **erro
 
 static bool place_open(struct container_manager *manager, const char *name, const char *path, struct place *ret, GError **error)
 {
-    struct place place = { .base = -1, .root.fd = -1 };
+    struct place place = { .name = name, .base = -1, .root.fd = -1 };
     place.container = container_find(manager, name, error);
     if (!place.container)
         return false;
@@ -105,8 +106,8 @@ static bool place_open(struct container_manager *manager, const char *name, cons
 static bool not_found(const struct place *place, const char *path, GError **error)
 {
     if (errno == ENOENT || errno == ENOTDIR)
-        return error_set(error, TARE_ERROR_NOT_FOUND, "Could not find the file %s in container %s", path, place->container->id);
-    return error_set_errno(error, errno, "open %s in container %s", path, place->container->id);
+        return error_set(error, TARE_ERROR_NOT_FOUND, "Could not find the file %s in container %s", path, place->name);
+    return error_set_errno(error, errno, "open %s in container %s", path, place->name);
 }
 
 /* ---- stat ---- */

@@ -387,4 +387,6 @@ bool container_sizes(struct container *container, guint64 *ret_rw, guint64 *ret_
 
 /* ---- network_settings.c ---- */
 json_t *network_settings(struct container *container, const json_t *host_config, bool summary);
+/* What the request says of this network, by its name or as the "default" one; NULL: nothing. */
+const json_t *network_request_settings(const struct container *container, const char *network);
 json_t *network_ports_summary(struct container *container, const json_t *host_config);

@@ -51,6 +51,24 @@ static bool pin_container(struct container_manager *manager, json_t *host_config
     return true;
 }
 
+/* The engine's own driver where none is named; its options belong to it, whoever named it, and those of the request come first.
+ */
+static void complete_log(struct container_manager *manager, json_t *host_config)
+{
+    const json_t *mine = manager->log_config;
+    const char *default_type = json_get_string(mine, "Type", "json-file");
+    const json_t *given = json_get_object(host_config, "LogConfig");
+    const char *type = json_get_string(given, "Type", "");
+    if (!*type)
+        type = default_type;
+    json_t *options = json_object();
+    if (!strcmp(type, default_type) && json_get_object(mine, "Config"))
+        json_object_update(options, json_get_object(mine, "Config"));
+    if (json_get_object(given, "Config"))
+        json_object_update(options, json_get_object(given, "Config"));
+    json_object_set_new(host_config, "LogConfig", json_pack("{s:s, s:o}", "Type", type, "Config", options));
+}
+
 static bool complete(struct container_manager *manager, const char *id, json_t *config, json_t *host_config, GError **error)
 {
     const char *network = json_get_string(host_config, "NetworkMode", "");
@@ -73,14 +91,7 @@ static bool complete(struct container_manager *manager, const char *id, json_t *
             return INVALID("invalid default shm size: %s", manager->default_shm_size);
         json_object_set_new(host_config, "ShmSize", json_integer(size));
     }
-    json_t *log = json_get_object(host_config, "LogConfig");
-    if (!*json_get_string(log, "Type", "")) {
-        json_t *chosen =
-            manager->log_config ? json_deep_copy(manager->log_config) : json_pack("{s:s, s:{}}", "Type", "json-file", "Config");
-        json_object_set_new(host_config, "LogConfig", chosen);
-    } else if (!json_get_object(log, "Config")) {
-        json_object_set_new(log, "Config", json_object());
-    }
+    complete_log(manager, host_config);
     if (!*json_get_string(host_config, "CgroupnsMode", ""))
         json_object_set_new(host_config, "CgroupnsMode", json_string(manager->cgroup_v2 ? "private" : "host"));
     return runtime_check(manager, host_config, error);

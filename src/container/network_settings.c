@@ -66,17 +66,20 @@ static json_t *ports_object(const struct container *container, const struct netw
     return ports;
 }
 
+const json_t *network_request_settings(const struct container *container, const char *network)
+{
+    const json_t *settings = json_get_object(container->networking, network);
+    return settings ? settings : json_get_object(container->networking, "default");
+}
+
 static json_t *networks_object(const struct container *container, const json_t *host_config,
                                const struct network_endpoint *endpoint)
 {
     const char *name = network_name(host_config);
     if (g_str_has_prefix(name, "container:"))
         return json_object();
-    const json_t *requested = json_get_object(container->networking, name);
-    if (!requested)
-        requested = json_get_object(container->networking, "default");
     return json_pack("{s:o}", name,
-                     endpoint_settings(endpoint, requested,
+                     endpoint_settings(endpoint, network_request_settings(container, name),
                                        endpoint ? json_get_string(container->manager->network_ids, name, "") : "",
                                        !strcmp(name, "bridge")));
 }

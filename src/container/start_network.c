@@ -151,7 +151,7 @@ static bool attach_to_bridge(struct start *start, GError **error)
     struct container *container = start->container;
     g_autoptr(GArray) ports = g_array_new(FALSE, TRUE, sizeof(struct network_port));
     g_autofree char *name = container_get_name(container);
-    const json_t *wished = json_get_object(container->networking, "bridge");
+    const json_t *wished = network_request_settings(container, "bridge");
     const char *mac = json_get_string(wished, "MacAddress", json_get_string(container->config, "MacAddress", ""));
     const char *ip = json_get_string(json_get_object(wished, "IPAMConfig"), "IPv4Address", "");
     if (!start->manager->networks)

@@ -179,10 +179,10 @@ static bool validate_cpus(const json_t *host_config, GError **error)
     if (*cpus && !cpuset_available(cpus, online, &valid)) {
         g_autofree char *available = online > 1 ? g_strdup_printf("0-%u", online - 1) : g_strdup("0");
         return valid ? INVALID("Requested CPUs are not available - requested %s, available: %s", cpus, available)
-                     : INVALID("Invalid value %s for cpuset cpus", cpus);
+                     : INVALID("Invalid value %s for cpuset cpus: invalid format: %s", cpus, cpus);
     }
     if (*mems && !cpuset_available(mems, 1024, &valid))
-        return INVALID("Invalid value %s for cpuset mems", mems);
+        return INVALID("Invalid value %s for cpuset mems: invalid format: %s", mems, mems);
     return true;
 }
 

@@ -91,8 +91,13 @@ static bool add_name(struct saving *saving, const char *text, GError **error)
         if (found)
             return true;
         g_autoimage struct image *image = NULL;
-        if (!image_store_get(saving->store, text, &image, error))
+        g_autoptr(GError) problem = NULL;
+        if (!image_store_get(saving->store, text, &image, &problem)) {
+            if (is_bare && error_is(problem, TARE_ERROR_NOT_FOUND)) /* it has no tag, and none was asked for */
+                return error_set(error, TARE_ERROR_NOT_FOUND, "No such image: %s", text);
+            g_propagate_error(error, g_steal_pointer(&problem));
             return false;
+        }
         struct saved_image *saved = saved_for(saving, image);
         if (is_tag && g_strv_contains((const char *const *)image->repo_tags, familiar))
             add_tag(saved, familiar);

@@ -84,7 +84,7 @@ def test_to_another_machine(shell, engine, far):
     cut = shell("docker save carried:1 | head -c 100000 | ssh $THERE docker load", check=False)
     assert cut.returncode != 0 and "Error response from daemon: image archive: " in cut.stderr + cut.stdout, cut
     missing = shell("docker save nosuch | bzip2 | ssh $THERE 'cat | docker load'", check=False)
-    assert missing.returncode != 0 and "No such image: nosuch:latest" in missing.stderr or "reference does not exist" in missing.stderr, missing
+    assert missing.returncode != 0 and "No such image: nosuch" in missing.stderr, missing
     clean(far)
 
 

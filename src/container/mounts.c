@@ -379,7 +379,21 @@ static bool is_empty_directory(int fd)
     return directory && !g_dir_read_name(directory);
 }
 
-/* A fresh volume starts with what the image has at its place, owner and mode of the directory included. */
+static bool copy_from(int root, const char *destination, int target, GError **error)
+{
+    static const struct tree_copy_options options = { 0 };
+    g_autofd int source = root_open(root, destination, O_RDONLY | O_DIRECTORY, 0);
+    if (source < 0) /* nothing there, or no directory */
+        return true;
+    if (!tree_copy(source, target, &options, error)) {
+        g_prefix_error(error, "copy image content to volume for %s: ", destination);
+        return false;
+    }
+    return true;
+}
+
+/* A fresh volume starts with what the container would have at its place, owner and mode of the directory included: the mount
+ * points that all have, and over them what is the image's. */
 static bool copy_up(struct container *container, const char *destination, const char *path, int *image_root, GError **error)
 {
     g_autofd int target = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -396,15 +410,8 @@ static bool copy_up(struct container *container, const char *destination, const 
         if (*image_root < 0)
             return false;
     }
-    g_autofd int source = root_open(*image_root, destination, O_RDONLY | O_DIRECTORY, 0);
-    if (source < 0)
-        return true; /* the image has nothing there, or no directory */
-    static const struct tree_copy_options options = { 0 };
-    if (!tree_copy(source, target, &options, error)) {
-        g_prefix_error(error, "copy image content to volume for %s: ", destination);
-        return false;
-    }
-    return true;
+    return copy_from(container->manager->init_layer_fd, destination, target, error) &&
+           copy_from(*image_root, destination, target, error);
 }
 
 static bool acquire_volumes(struct container *container, json_t *mounts, GError **error)

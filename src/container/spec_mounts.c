@@ -132,7 +132,7 @@ json_t *spec_mounts(const struct spec_input *input, const char **ret_propagation
     size_t i;
     json_t *value;
     add_default_mounts(input, list);
-    add_generated_files(input, list);
+    add_generated_files(input, own); /* deeper than a volume of the user's that is /etc */
     *ret_propagation = NULL;
     json_array_foreach((json_t *)input->mounts, i, value)
     {

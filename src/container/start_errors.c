@@ -69,7 +69,12 @@ void start_word_error(GError **error, int *ret_exit_code)
                            ? old->message + strlen("unable to start container process: ")
                            : old->message;
     *error = NULL;
+    const char *hint =
+        strstr(bare, "error mounting") && strstr(bare, "not a directory")
+            ? ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path "
+              "exists and is the expected type"
+            : "";
     error_set(error, *ret_exit_code == 128 && old->code != TARE_ERROR_INVALID ? TARE_ERROR_INTERNAL : TARE_ERROR_INVALID,
-              "failed to create shim task: OCI runtime create failed: %s%s: unknown", prefix, bare);
+              "failed to create shim task: OCI runtime create failed: %s%s: unknown%s", prefix, bare, hint);
     g_error_free(old);
 }

@@ -91,6 +91,10 @@ bool channel_failure(const struct channel_frame *frame, const char *argument, GE
         return error_set(error, TARE_ERROR_INVALID, "Cannot mkdir: %s is not a directory", subject);
     if (strcmp(step, "chdir") == 0)
         return error_set(error, code, "chdir to cwd (\"%s\") set in config.json failed: %s", subject, reason);
+    if (frame->error == REFUSED_OVER_PROC || frame->error == REFUSED_IN_PROC)
+        return error_set(error, TARE_ERROR_INVALID,
+                         "error during container init: %s \"%s\" to rootfs at \"%s\": \"%s\" cannot be mounted because it is %s",
+                         step, subject, target, target, frame->error == REFUSED_OVER_PROC ? "not of type proc" : "inside /proc");
     if (*target)
         return error_set(error, code, "error during container init: %s \"%s\" to rootfs at \"%s\": %s", step, subject, target,
                          reason);

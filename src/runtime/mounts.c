@@ -214,6 +214,42 @@ static int open_file_system(struct child *child, const struct plan_mount *mount)
     return r < 0 ? r : fd;
 }
 
+static bool is_proc(int fd)
+{
+    struct statfs fs;
+    return fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
+}
+
+/* Over these few a file may stand: runc allows them, and lxcfs has them. */
+static bool may_be_covered(const char *path)
+{
+    static const char *const files[] = { "/proc/cpuinfo",
+                                         "/proc/diskstats",
+                                         "/proc/meminfo",
+                                         "/proc/stat",
+                                         "/proc/swaps",
+                                         "/proc/uptime",
+                                         "/proc/loadavg",
+                                         "/proc/slabinfo",
+                                         "/proc/net/dev",
+                                         "/proc/sys/kernel/ns_last_pid",
+                                         "/proc/sys/crypto/fips_enabled" };
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
+        if (strcmp(path, files[i]) == 0)
+            return true;
+    return false;
+}
+
+/* What a container believes of its processes, and what the kernel is told by files of /proc, must not be somebody's files.
+ * target: the mount point, where links have led; -1: not yet known. */
+static int guard_proc(const struct plan_mount *mount, int tree, int target)
+{
+    if (strcmp(mount->destination, "/proc") == 0)
+        return is_proc(tree) ? 0 : -REFUSED_OVER_PROC;
+    bool inside = target < 0 ? strncmp(mount->destination, "/proc/", strlen("/proc/")) == 0 : is_proc(target);
+    return inside && !may_be_covered(mount->destination) ? -REFUSED_IN_PROC : 0;
+}
+
 static int place_mount(struct child *child, const struct plan_mount *mount, int tree, bool directory)
 {
     if (!mount->bind && (strcmp(mount->type, "proc") == 0 || strcmp(mount->type, "sysfs") == 0)) {
@@ -221,10 +257,15 @@ static int place_mount(struct child *child, const struct plan_mount *mount, int 
         if (r < 0)
             return r;
     }
+    int r = guard_proc(mount, tree, -1);
+    if (r < 0)
+        return r;
     g_autofd int target = mount_target(child->root, mount->destination, directory);
     if (target < 0)
         return target;
-    int r = mount_place(tree, target);
+    r = guard_proc(mount, tree, target);
+    if (r == 0)
+        r = mount_place(tree, target);
     if (r == 0 && (mount->recursive_set || mount->recursive_clear))
         r = mount_attributes(tree, true, mount->recursive_set, mount->recursive_clear, 0);
     if (r == 0 && mount->propagation)

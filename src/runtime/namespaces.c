@@ -9,18 +9,21 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#define SIGNALS 64 /* of the kernel: 8 bytes of a set */
 
 /* A supervisor blocks and ignores signals; the container's process starts with none of that. */
 int step_reset_signals(struct child *child)
 {
-    struct sigaction usual = { .sa_handler = SIG_DFL };
+    static const char usual[64]; /* the kernel's struct sigaction for SIG_DFL, of any machine */
     sigset_t none;
-    /* clone has put back what was handled (CLONE_CLEAR_SIGHAND); what is ignored would stay so. Nobody ignores a real-time
-     * signal. */
-    for (int i = 1; i < 32; i++)
+    /* clone has put back what was handled (CLONE_CLEAR_SIGHAND); what is ignored would stay so: also the C library's own two
+     * signals, which its posix_spawn leaves ignored and its sigaction does not touch. */
+    for (int i = 1; i <= SIGNALS; i++)
         if (i != SIGKILL && i != SIGSTOP)
-            sigaction(i, &usual, NULL);
+            syscall(SYS_rt_sigaction, i, usual, NULL, SIGNALS / 8);
     sigemptyset(&none);
     if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || setsid() < 0)
         return -errno;

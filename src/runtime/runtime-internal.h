@@ -294,6 +294,8 @@ enum frame_type {
     FRAME_FAILED,     /* child: error, step, subject, target */
     FRAME_EXEC_FAILED /* child: error; the executable cannot be executed. step "stat" where that failed */
 };
+/* Errors of ours, beyond the kernel's. */
+enum { REFUSED_OVER_PROC = 5001, REFUSED_IN_PROC };
 #define FRAME_TEXT_MAX 8192
 struct channel_frame {
     guint32 length; /* of the whole frame */

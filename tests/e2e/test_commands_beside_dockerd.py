@@ -1,5 +1,6 @@
 """The stock client's words, one line after another, to our engine and to Debian's dockerd: status, output and errors are the same."""
 
+import concurrent.futures
 import os
 import re
 import subprocess
@@ -47,6 +48,21 @@ rm lo
 create --name lo --log-driver local --log-opt max-file=3 bb true
 inspect -f {{json .HostConfig.LogConfig}} lo
 rm lo
+run --rm --network none -v v1:/etc bb sh -c 'cat /etc/hosts; ls /etc'
+run --rm --network none -v v1:/etc:ro bb sh -c 'wc -l < /etc/hostname; ls /etc'
+run --rm --network none -v v2:/etc:ro bb sh -c 'wc -l < /etc/hostname; ls -l /etc | cut -c1-10'
+run --rm --network none --tmpfs /etc bb sh -c 'wc -l < /etc/hostname; ls /etc'
+run --rm --network none -v v4:/root -v v5:/root/sub bb sh -c 'ls -d /root/sub; grep -c root/sub /proc/mounts'
+run --rm --network none -v v5:/root/sub -v v4:/root bb sh -c 'ls -d /root/sub; grep -c root/sub /proc/mounts'
+volume ls -q
+run --rm --network none bb grep -E 'Sig(Ign|Blk)' /proc/self/status
+run --rm --network none --mount type=tmpfs,dst=/t,tmpfs-size=2m,tmpfs-mode=1770 bb sh -c 'grep " /t " /proc/mounts; stat -c %a /t'
+run --rm --network none --mount type=tmpfs,dst=/t,foo=1 bb true
+run --rm --network none --mount type=nope,dst=/t bb true
+run --rm --network none --mount type=bind,dst=/q bb true
+run --rm --network none -v /tmp:/ bb true
+run --rm --network none -v bad/name:/a bb true
+run --rm --network none -v v3:/a -v v3:/a bb true
 run --rm --stop-signal NOPE bb true
 run --rm --userns nope bb true
 run --rm --oom-score-adj 5000 bb true
@@ -171,12 +187,10 @@ def said(host, directory, line):
 
 
 def test_every_line_says_the_same(engines):
-    ours, theirs = engines
-    different = []
-    for line in filter(None, LINES.splitlines()):
-        mine, expected = (said(one.host, one.directory, line.replace("{{json .HostConfig.LogConfig}}", "'{{json .HostConfig.LogConfig}}'")) for one in (ours, theirs))
-        if mine != expected:
-            different.append(f"docker {line}\n  ours     {mine}\n  dockerd  {expected}")
+    lines = [re.sub(r"-f (\{\{.*\}\})", r"-f '\1'", line) for line in LINES.splitlines() if line]
+    with concurrent.futures.ThreadPoolExecutor() as both:
+        mine, expected = both.map(lambda one: [said(one.host, one.directory, line) for line in lines], engines)
+    different = [f"docker {line}\n  ours     {ours}\n  dockerd  {theirs}" for line, ours, theirs in zip(lines, mine, expected) if ours != theirs]
     assert not different, "\n".join(different)
 
 
@@ -219,3 +233,17 @@ def test_log_options_without_a_driver_are_the_default_drivers():
         with_options.tare("rm", "big")
     finally:
         finish(with_options)
+
+
+def test_nothing_is_mounted_over_proc(engines, tmp_path):
+    ours = engines[0]
+    (tmp_path / "Dockerfile").write_text("FROM bb\nRUN ln -s /proc/self /link\n")
+    ours.tare("build", "-t", "linked", str(tmp_path))
+    (tmp_path / "file").write_text("ours\n")
+    inside, over = '"{}" cannot be mounted because it is inside /proc: unknown', '"{}" cannot be mounted because it is not of type proc: unknown'
+    for source, where, text in (("vol1", "/proc", over), (tmp_path, "/proc", over), ("vol1", "/proc/foo", inside), ("vol1", "/proc/sys", inside), (tmp_path / "file", "/proc/version", inside), ("vol1", "/link/attr", inside)):
+        refused = ours.tare("run", "--rm", "-v", f"{source}:{where}", "linked", "true", check=False)
+        assert refused.returncode == 125 and text.format(where) in refused.stderr, refused.stderr
+    assert ours.tare("run", "--rm", "-v", f"{tmp_path}/file:/proc/meminfo:ro", "bb", "cat", "/proc/meminfo").stdout == "ours\n"
+    assert ours.tare("run", "--rm", "-v", "/proc:/proc", "--pid", "host", "bb", "cat", "/proc/1/comm").returncode == 0
+    ours.tare("volume", "rm", "vol1")

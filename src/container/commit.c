@@ -3,6 +3,7 @@
 
 #include "base/identifier.h"
 #include "base/root_path.h"
+#include "image/reference.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -199,7 +200,8 @@ bool container_commit(struct container_manager *manager, const char *name, const
     image_store_release_layers(manager->images, holder, NULL);
     if (!ok)
         return false;
+    g_autofree char *reference = reference_familiar_text(options->reference ? options->reference : "");
     container_emit(container, "commit", "comment", options->comment ? options->comment : "", "imageID", (*ret)->id, "imageRef",
-                   options->reference ? options->reference : "", NULL);
+                   reference, NULL);
     return true;
 }

@@ -185,6 +185,9 @@ bool container_is_running(const struct container_state *state);
 char *container_get_name(struct container *container);
 json_t *container_get_host_config(struct container *container); /* a new reference */
 void container_emit(struct container *container, const char *action, ...) G_GNUC_NULL_TERMINATED;
+/* With what docker tells of its network and volumes. */
+void container_emit_start(struct container *container);
+void container_emit_die(struct container *container, int exit_code);
 
 /* ---- request.c: the create body in canonical form ---- */
 bool request_parse(const json_t *body, json_t **ret_config, json_t **ret_host_config, json_t **ret_networking, GError **error);
@@ -387,6 +390,7 @@ bool container_sizes(struct container *container, guint64 *ret_rw, guint64 *ret_
 
 /* ---- network_settings.c ---- */
 json_t *network_settings(struct container *container, const json_t *host_config, bool summary);
+const char *network_name(const json_t *host_config); /* as it stands in NetworkSettings.Networks; host_config's */
 /* What the request says of this network, by its name or as the "default" one; NULL: nothing. */
 const json_t *network_request_settings(const struct container *container, const char *network);
 json_t *network_ports_summary(struct container *container, const json_t *host_config);

@@ -104,7 +104,6 @@ static bool stop_running(struct container *container, int signal, int timeout_s,
 {
     g_autoptr(GError) inner = NULL;
     g_autoptr(json_t) reply = NULL;
-    gint64 begun = g_get_monotonic_time();
     gint64 timeout_ms = timeout_s < 0 ? -1 : (gint64)timeout_s * 1000;
     g_autoptr(json_t) request =
         json_pack("{s:s, s:i, s:I}", "op", "stop", "signal", signal, "timeout_ms", (json_int_t)timeout_ms);
@@ -116,8 +115,6 @@ static bool stop_running(struct container *container, int signal, int timeout_s,
         g_propagate_error(error, g_steal_pointer(&inner));
         return false;
     }
-    if (timeout_ms >= 0 && g_get_monotonic_time() - begun >= timeout_ms * 1000)
-        emit_signal(container, SIGKILL);
     return container_wait_stopped(container, KILL_WAIT_MS, error);
 }
 

@@ -148,12 +148,6 @@ static void on_shim_end(struct monitor *monitor, struct watch *watch)
     watch_free(watch);
 }
 
-static void emit_die(struct container *container, int exit_code)
-{
-    g_autofree char *text = g_strdup_printf("%d", exit_code);
-    container_emit(container, "die", "exitCode", text, NULL);
-}
-
 static void on_exit_event(struct watch *watch, const json_t *event)
 {
     struct container *container = watch->container;
@@ -173,7 +167,7 @@ static void on_exit_event(struct watch *watch, const json_t *event)
     container->state.restart_count++;
     g_mutex_unlock(&container->lock);
     record_keep_state(container);
-    emit_die(container, exit_code);
+    container_emit_die(container, exit_code);
     waiters_wake(container, true, false);
 }
 
@@ -191,12 +185,18 @@ static void on_start_event(struct watch *watch, const json_t *event)
     if (!again)
         return; /* the first one: whoever started it knows */
     record_keep_state(container);
-    container_emit(container, "start", NULL);
+    container_emit_start(container);
 }
 
 static void on_oom_event(struct watch *watch, const json_t *event)
 {
     container_emit(watch->container, "oom", NULL);
+}
+
+static void on_kill_event(struct watch *watch, const json_t *event)
+{
+    g_autofree char *signal = g_strdup_printf("%d", (int)json_get_int(event, "signal", SIGKILL));
+    container_emit(watch->container, "kill", "signal", signal, NULL);
 }
 
 static void on_exec_event(struct watch *watch, const json_t *event)
@@ -233,9 +233,9 @@ static void dispatch(struct watch *watch, const json_t *event)
     static const struct {
         const char *name;
         void (*handle)(struct watch *watch, const json_t *event);
-    } handlers[] = { { "exit", on_exit_event },      { "start", on_start_event },   { "oom", on_oom_event },
-                     { "exec-exit", on_exec_event }, { "health", on_health_event }, { "detach", on_detach_event },
-                     { "die-final", on_final_event } };
+    } handlers[] = { { "exit", on_exit_event },       { "start", on_start_event },   { "oom", on_oom_event },
+                     { "exec-exit", on_exec_event },  { "health", on_health_event }, { "detach", on_detach_event },
+                     { "die-final", on_final_event }, { "kill", on_kill_event } };
     const char *name = json_get_string(event, "event", "");
     for (size_t i = 0; i < G_N_ELEMENTS(handlers); i++)
         if (!strcmp(handlers[i].name, name))
@@ -391,6 +391,10 @@ void container_ended(struct container *container, int exit_code, gint64 finished
     g_mutex_lock(&container->lock);
     struct container_state *state = &container->state;
     bool was_restarting = state->status == CONTAINER_RESTARTING, was_running = container_is_running(state);
+    g_mutex_unlock(&container->lock);
+    if (was_running && !was_restarting) /* before anyone can see that it has ended, and say so */
+        container_emit_die(container, exit_code);
+    g_mutex_lock(&container->lock);
     state->status = CONTAINER_EXITED;
     state->pid = 0;
     state->exit_code = exit_code;
@@ -406,8 +410,6 @@ void container_ended(struct container *container, int exit_code, gint64 finished
     bool auto_remove = json_get_bool(container->host_config, "AutoRemove", false) && !container->restarting_by_user;
     g_mutex_unlock(&container->lock);
     if (was_running) {
-        if (!was_restarting)
-            emit_die(container, exit_code);
         execs_forget(container);
         if (endpoint && manager->networks)
             network_detach(manager->networks, container->id);

@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* The name under which the network stands in NetworkSettings.Networks. */
-static const char *network_name(const json_t *host_config)
+const char *network_name(const json_t *host_config)
 {
     const char *mode = json_get_string(host_config, "NetworkMode", "default");
     return !strcmp(mode, "default") || !*mode ? "bridge" : mode;

@@ -548,7 +548,7 @@ bool container_start_locked(struct container *container, GError **error)
             log_error(inner, "record of a started container", "container", container->id, NULL);
             g_clear_error(&inner);
         }
-        container_emit(container, "start", NULL);
+        container_emit_start(container);
         monitor_watch(container, fd_steal(&start.events));
     } else {
         record_failure(container, exit_code, inner->message);

@@ -240,6 +240,58 @@ void container_emit(struct container *container, const char *action, ...)
     event_emit(container->manager->events, "container", action, container->id, attributes);
 }
 
+static void emit_network(struct container *container, const char *action)
+{
+    static const struct {
+        const char *name, *type;
+    } types[] = { { "bridge", "bridge" }, { "host", "host" }, { "none", "null" } };
+    g_autoptr(json_t) host_config = container_get_host_config(container);
+    const char *name = network_name(host_config);
+    for (size_t i = 0; i < G_N_ELEMENTS(types); i++) {
+        if (strcmp(types[i].name, name)) /* another container's has been connected already */
+            continue;
+        g_autoptr(json_t) attributes =
+            json_pack("{s:s, s:s, s:s}", "container", container->id, "name", name, "type", types[i].type);
+        event_emit(container->manager->events, "network", action, json_get_string(container->manager->network_ids, name, ""),
+                   attributes);
+    }
+}
+
+static void emit_volumes(struct container *container, bool mounts)
+{
+    size_t i;
+    json_t *mount;
+    json_array_foreach(container->mounts, i, mount)
+    {
+        if (strcmp(json_get_string(mount, "Type", ""), "volume"))
+            continue;
+        g_autoptr(json_t) attributes =
+            json_pack("{s:s, s:s}", "container", container->id, "driver", json_get_string(mount, "Driver", "local"));
+        if (mounts) {
+            json_object_set_new(attributes, "destination", json_string_lossy(json_get_string(mount, "Destination", "")));
+            json_object_set_new(attributes, "propagation", json_string(json_get_string(mount, "Propagation", "")));
+            json_object_set_new(attributes, "read/write", json_string(json_get_bool(mount, "RW", true) ? "true" : "false"));
+        }
+        event_emit(container->manager->events, "volume", mounts ? "mount" : "unmount", json_get_string(mount, "Name", ""),
+                   attributes);
+    }
+}
+
+void container_emit_start(struct container *container)
+{
+    emit_network(container, "connect");
+    emit_volumes(container, true);
+    container_emit(container, "start", NULL);
+}
+
+void container_emit_die(struct container *container, int exit_code)
+{
+    g_autofree char *text = g_strdup_printf("%d", exit_code);
+    container_emit(container, "die", "exitCode", text, NULL);
+    emit_network(container, "disconnect");
+    emit_volumes(container, false);
+}
+
 /* ---- layers ---- */
 
 /* docker rmi -f may take a stopped container's image away; its layers stay while it needs them. A container that removes itself

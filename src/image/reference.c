@@ -197,6 +197,16 @@ char *reference_familiar(const struct reference *reference)
     return with_suffix(reference_familiar_name(reference), reference);
 }
 
+char *reference_familiar_text(const char *text)
+{
+    struct reference reference;
+    if (g_str_has_prefix(text, DIGEST_PREFIX) || !reference_parse(text, &reference, NULL))
+        return g_strdup(text);
+    char *familiar = reference_familiar(&reference);
+    reference_clear(&reference);
+    return familiar;
+}
+
 char *reference_canonical(const struct reference *reference)
 {
     return with_suffix(g_strconcat(reference->domain, "/", reference->path, NULL), reference);

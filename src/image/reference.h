@@ -19,6 +19,8 @@ bool reference_parse(const char *text, struct reference *ret, GError **error);
 char *reference_familiar_name(const struct reference *reference);
 /* "debian:12", "debian@sha256:…": the familiar name with tag and digest as given. g_free. */
 char *reference_familiar(const struct reference *reference);
+/* The same of a text; what is no reference (an id) stays as it is. g_free. */
+char *reference_familiar_text(const char *text);
 /* "docker.io/library/debian:12". g_free. */
 char *reference_canonical(const struct reference *reference);
 /* Sets tag "latest" where neither tag nor digest was given; true when it did. */

@@ -33,6 +33,18 @@ static void say(struct removal *removal, const char *what, const char *text)
     json_array_append_new(removal->lines, json_pack("{s:s}", what, text));
 }
 
+/* With the image's labels; its name is the id, as in docker. */
+static bool emit_untag(struct image_store *store, const char *id, GError **error)
+{
+    g_autofree char *labels = NULL;
+    if (!database_get_string(store->database, &labels, error, "SELECT labels FROM image WHERE id = ?", "s", id))
+        return false;
+    g_autofree char *text = g_strdup_printf("{\"config\":{\"Labels\":%s}}", labels ? labels : "null");
+    g_autoptr(json_t) config = json_parse(text, strlen(text), 64 << 20, "image labels", NULL);
+    store_emit(store, "untag", id, config, id);
+    return true;
+}
+
 static bool untag(struct removal *removal, const char *id, const struct image_name *name, GError **error)
 {
     if (!database_run(removal->store->database, error, "DELETE FROM image_name WHERE name = ? AND value = ?", "ss", name->name,
@@ -40,8 +52,7 @@ static bool untag(struct removal *removal, const char *id, const struct image_na
         return false;
     g_autofree char *text = image_name_text(name);
     say(removal, "Untagged", text);
-    store_emit(removal->store, "untag", id, text);
-    return true;
+    return emit_untag(removal->store, id, error);
 }
 
 bool store_has_children(struct image_store *store, const char *id, bool *ret, GError **error)
@@ -195,7 +206,7 @@ static bool delete_record(struct removal *removal, const char *id, GError **erro
         count_held(store, id, &n_held, error) && database_run(store->database, error, "DELETE FROM image WHERE id = ?", "s", id);
     if (ok) {
         say(removal, "Deleted", id);
-        store_emit(store, "delete", id, id);
+        store_emit(store, "delete", id, NULL, id);
         ok = say_deleted_layers(removal, &doomed, n_held, error);
     }
     g_array_unref(doomed.layers);

@@ -89,11 +89,13 @@ void image_store_set_user_check(struct image_store *store, image_user_check chec
     store->user_check_data = user;
 }
 
-void store_emit(struct image_store *store, const char *action, const char *id, const char *name)
+void store_emit(struct image_store *store, const char *action, const char *id, const json_t *config, const char *name)
 {
-    g_autoptr(json_t) attributes = json_object();
-    if (name)
-        json_object_set_new(attributes, "name", json_string_lossy(name));
+    const json_t *labels = json_get_object(json_get_object(config, "config"), "Labels");
+    g_autoptr(json_t) attributes = labels ? json_copy((json_t *)labels) : json_object();
+    g_autofree char *familiar = name ? reference_familiar_text(name) : NULL;
+    if (familiar)
+        json_object_set_new(attributes, "name", json_string_lossy(familiar));
     event_emit(store->events, "image", action, id, attributes);
 }
 
@@ -382,7 +384,7 @@ bool image_store_add(struct image_store *store, const struct image_new_options *
     if (!ok)
         return false;
     for (const char *const *name = options->pulled ? NULL : options->references; name && *name; name++)
-        store_emit(store, "tag", id, *name);
+        store_emit(store, "tag", id, config, *name);
     return ret ? store_load(store, id, ret, error) : true;
 }
 

@@ -62,7 +62,7 @@
  *              error, restart_count, health? (as inspect has it), execs: {id: {running, pid, exit_code}}} (of the finished execs the last 1,000)
  *   subscribe  → after the reply (a status), events follow as frames
  *              {"event": "start", pid, started_at} | {"event": "exit", exit_code, finished_at, oom_killed, will_restart: bool}
- *              | {"event": "oom"} | {"event": "exec-exit", exec_id, exit_code} | {"event": "detach", exec_id?} (by the detach keys)
+ *              | {"event": "oom"} | {"event": "kill", signal} (a stop that took too long) | {"event": "exec-exit", exec_id, exit_code} | {"event": "detach", exec_id?} (by the detach keys)
  *              | {"event": "health", health, changed: bool: the status is another one by a probe}
  *              | {"event": "die-final"}: after it the shim ends when the last connection and attached client have gone
  *   root       → + fd: O_PATH of the container's root

@@ -9,6 +9,7 @@ struct stop {
     struct shim *shim;
     struct connection *connection; /* NULL: nobody waits any more */
     struct loop_timer *timer;
+    int signal;
 };
 
 static void reply_exit_code(struct connection *connection, int exit_code)
@@ -30,6 +31,8 @@ static void on_timeout(void *user)
     stop->timer = NULL;
     if (!shim_container_signal(stop->shim, SIGKILL, false, &error))
         log_error(error, "stop", "container", stop->shim->config->id, NULL);
+    else if (stop->signal != SIGKILL) /* of that one whoever asked for it knows */
+        server_emit(stop->shim, json_pack("{s:s,s:i}", "event", "kill", "signal", SIGKILL));
 }
 
 bool stop_begin(struct shim *shim, struct connection *connection, int signal, gint64 timeout_ms, GError **error)
@@ -50,6 +53,7 @@ bool stop_begin(struct shim *shim, struct connection *connection, int signal, gi
         shim_container_pause(shim, false, NULL);
     struct stop *stop = g_new0(struct stop, 1);
     stop->shim = shim;
+    stop->signal = signal;
     stop->connection = connection;
     if (timeout_ms >= 0)
         stop->timer = loop_timer_new(shim->loop, timeout_ms, on_timeout, stop);

@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import re
+import select
 import subprocess
 
 import pytest
@@ -247,3 +248,33 @@ def test_nothing_is_mounted_over_proc(engines, tmp_path):
     assert ours.tare("run", "--rm", "-v", f"{tmp_path}/file:/proc/meminfo:ro", "bb", "cat", "/proc/meminfo").stdout == "ours\n"
     assert ours.tare("run", "--rm", "-v", "/proc:/proc", "--pid", "host", "bb", "cat", "/proc/1/comm").returncode == 0
     ours.tare("volume", "rm", "vol1")
+
+
+def test_the_events_of_a_life(engines):
+    """Those of networks and volumes among them, in order: other programs wait for them."""
+    script = """docker run -d --name ev --network none --label l=1 -v evv:/v bb sleep 1000
+                docker stop -t 0 ev; docker start ev; docker restart -t 0 ev; docker pause ev; docker unpause ev; docker rename ev ew; docker kill ew; docker start ew
+                docker commit --pause=false ew lived; docker rm -f ew; docker run --rm --name ex --network host -v evv:/w:ro bb true; docker volume rm evv
+                docker tag lived lived:two; docker rmi lived:two lived"""
+    told = []
+    for one in engines:
+        environment = {**os.environ, "DOCKER_HOST": one.host, "HOME": one.directory}
+        form = "{{.Actor.ID}} {{.Type}} {{.Action}} {{.Scope}} {{json .Actor.Attributes}}"
+        with subprocess.Popen(["docker", "events", "--format", form], stdout=subprocess.PIPE, text=True, env=environment) as listener:
+            for number in range(100):  # until it listens
+                subprocess.run(["docker", "volume", "create", f"first{number}"], check=True, capture_output=True, env=environment)
+                if select.select([listener.stdout], [], [], 0.1)[0]:
+                    break
+            subprocess.run(["sh", "-c", script], check=True, capture_output=True, timeout=60, env=environment)
+            subprocess.run(["docker", "volume", "create", "last"], check=True, capture_output=True, env=environment)
+            lines = []
+            for line in listener.stdout:
+                name, what = line.split(" ", 1)
+                if name == "last":
+                    break
+                if not what.startswith("volume create"):  # dockerd tells of it again with each container that uses it
+                    lines.append(re.sub(r"(sha256:)?\b[0-9a-f]{64}\b", "ID", what))
+            listener.terminate()
+        told.append(lines)
+    assert len(told[0]) > 40
+    assert told[0] == told[1]

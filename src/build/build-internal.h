@@ -376,7 +376,8 @@ bool build_commit_draft(struct build *build, struct layer_draft *draft, struct l
 #define LISTING_BYTES_MAX (512u << 20)
 
 /* In data: facts NUL path NUL, sorted by path. facts: "MODE SIZE STAMP", and for a symbolic link " TARGET"; MODE octal with the
- * type, STAMP whatever changes when the content may have changed, "?" where that is not known. */
+ * type, STAMP whatever changes when the content may have changed, with "?" before it where that is not known; names of one file
+ * have one stamp. */
 struct listing_entry {
     const char *facts, *path;
 };
@@ -403,6 +404,8 @@ bool listing_read_facts(const char *facts, struct listing_facts *ret);
 int listing_compare_paths(const char *a, const char *b);
 /* Indices of new that must be sent, pairs that stay, and paths of old that are gone (without what is below them). */
 void listing_diff(const struct listing *old, const struct listing *new, GArray *needed, GArray *kept, GPtrArray *removed);
+/* What a tar of it all has at least, contents of hard links once; no more than 2^64 - 1. */
+guint64 listing_tar_bytes(const struct listing *listing);
 /* The first entry that is not before path. */
 guint listing_find(const struct listing *listing, const char *path);
 
@@ -470,6 +473,8 @@ struct build_context {
 bool build_context_open(struct builder *builder, struct byte_source *source, const struct build_request *request,
                         const char *holder, struct cancel *cancel, struct build_context *ret, GError **error);
 void build_context_clear(struct build_context *context);
+/* TOO_LARGE for more than one layer may have: what is sent is measured again as it comes. */
+bool build_context_check_size(const struct builder *builder, guint64 bytes, GError **error);
 /* gzip, zstd, xz, bzip2 or a tar, by the first 512 bytes. */
 bool build_looks_archived(const char *start, gsize length);
 bool build_is_tar_header(const char *block, gsize length);

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/git.h"
+#include "base/measure.h"
 #include "base/root_path.h"
 #include "build/build-internal.h"
 #include "layer/decode.h"
@@ -83,6 +84,14 @@ static bool read_text(struct peeked_source *source, struct build_context *contex
     context->dockerfile_length = sink.text->len;
     context->dockerfile = g_string_free(sink.text, FALSE);
     return true;
+}
+
+bool build_context_check_size(const struct builder *builder, guint64 bytes, GError **error)
+{
+    guint64 most = layer_store_max_bytes(builder->layers);
+
+    return bytes <= most || error_set(error, TARE_ERROR_TOO_LARGE,
+                                      "build context: uncompressed data is larger than %" G_GUINT64_FORMAT " bytes", most);
 }
 
 /* ---- an archive ---- */
@@ -199,6 +208,7 @@ static bool open_git(struct builder *builder, const struct build_request *reques
     bool keep = g_strcmp0(json_get_string(request->build_args, "BUILDKIT_CONTEXT_KEEP_GIT_DIR", NULL), "1") == 0;
     struct git_clone_options options = { .keep_git_directory = keep, .cancel = cancel };
     struct git_source source;
+    struct measure size = { 0 };
     g_autofd int top = -1;
     bool good;
 
@@ -218,7 +228,10 @@ static bool open_git(struct builder *builder, const struct build_request *reques
     if (good && context->root_fd < 0)
         good = error_set(error, TARE_ERROR_INVALID, "error setting git context, \"%s\" not within git root", source.subdir);
     git_source_clear(&source);
-    return good && find_dockerfile(context, request->dockerfile, error);
+    if (good)
+        measure_tree(context->root_fd, ".", &size);
+    return good && build_context_check_size(builder, size.content_bytes, error) &&
+           find_dockerfile(context, request->dockerfile, error);
 }
 
 static bool open_any(struct builder *builder, struct byte_source *source, const struct build_request *request, const char *holder,

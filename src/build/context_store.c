@@ -44,7 +44,7 @@ struct context_files *context_files_new(struct listing *listing)
         struct listing_facts facts;
 
         if (listing_read_facts(g_array_index(listing->entries, struct listing_entry, i).facts, &facts))
-            files->bytes += facts.size;
+            files->bytes += MIN(facts.size, G_MAXUINT64 - files->bytes);
     }
     files->digests = g_malloc0((gsize)MAX(listing->entries->len, 1) * CONTEXT_DIGEST_SIZE);
     g_mutex_init(&files->lock);
@@ -158,6 +158,16 @@ static bool build_on_record(struct builder *builder, struct context_upload *uplo
     return good;
 }
 
+/* All of it, also what is there: else it would grow past the limit by one build after the other. */
+static bool check_size(const struct builder *builder, const struct context_files *files, GError **error)
+{
+    guint64 most = layer_store_max_bytes(builder->layers), blocks = ((guint64)files->listing->entries->len + 1) * 1024;
+
+    /* Nearly every context is far below, and hard links need no second look. */
+    return (files->bytes < most && blocks <= most - files->bytes) ||
+           build_context_check_size(builder, listing_tar_bytes(files->listing), error);
+}
+
 bool builder_announce_context(struct builder *builder, const struct builder_announcement *announcement, json_t **ret,
                               GError **error)
 {
@@ -173,6 +183,10 @@ bool builder_announce_context(struct builder *builder, const struct builder_anno
     upload = upload_new(key);
     upload->is_named = announcement->is_named;
     upload->files = context_files_new(listing);
+    if (!check_size(builder, upload->files, error)) {
+        upload_free(upload);
+        return false;
+    }
     all = !build_on_record(builder, upload, needed);
     upload->needs_layer = all || needed->len > 0 || upload->removed->len > 0;
     indices = json_array();

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define BLOCK 512u
+
 /* A "/" sorts before all else, so that what is in a directory follows it at once. */
 int listing_compare_paths(const char *a, const char *b)
 {
@@ -139,6 +141,23 @@ bool listing_read_facts(const char *facts, struct listing_facts *ret)
     ret->mode = (mode_t)mode;
     ret->size = size;
     return true;
+}
+
+/* 2^64 - 1 is never passed: each step adds less than 2^63 + 1024 to what is at most 2^63. */
+guint64 listing_tar_bytes(const struct listing *listing)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    guint64 bytes = 2 * BLOCK;
+
+    for (guint i = 0; i < listing->entries->len && bytes <= G_MAXINT64; i++) {
+        struct listing_facts facts;
+
+        bytes += BLOCK;
+        if (listing_read_facts(g_array_index(listing->entries, struct listing_entry, i).facts, &facts) && facts.size > 0 &&
+            g_hash_table_add(seen, (void *)facts.stamp))
+            bytes += (facts.size + BLOCK - 1) / BLOCK * BLOCK;
+    }
+    return bytes;
 }
 
 static bool is_same(const struct listing_entry *old, const struct listing_entry *new)

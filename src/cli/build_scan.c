@@ -217,7 +217,7 @@ static void append_facts(GString *out, const struct context_scan *scan, const st
     *at++ = ' ';
     if (!entry->text && is_unsettled(scan, stat))
         *at++ = '?';
-    else if (!entry->text)
+    if (!entry->text)
         at = put_stamp(at, stat);
     g_string_append_len(out, text, at - text);
     if (entry->text) {

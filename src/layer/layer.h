@@ -34,6 +34,7 @@ bool layer_store_open(const char *data_root, const struct layer_store_options *o
 void layer_store_close(struct layer_store *store);
 enum layer_mount_mode layer_store_mode(const struct layer_store *store);
 bool layer_store_was_left_whole(const struct layer_store *store);
+guint64 layer_store_max_bytes(const struct layer_store *store); /* of one uncompressed layer */
 /* One line for the log: which mode works and why better ones do not. */
 const char *layer_store_verdict(const struct layer_store *store);
 

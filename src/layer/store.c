@@ -259,6 +259,11 @@ bool layer_store_was_left_whole(const struct layer_store *store)
     return store->is_left_whole;
 }
 
+guint64 layer_store_max_bytes(const struct layer_store *store)
+{
+    return store->max_layer_bytes;
+}
+
 const char *layer_store_verdict(const struct layer_store *store)
 {
     return store->verdict;

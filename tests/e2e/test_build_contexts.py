@@ -18,7 +18,7 @@ import threading
 
 import pytest
 
-from conftest import newer_client, program_directory
+from conftest import finish, make_engine, newer_client, program_directory
 
 CLASSIC = {"DOCKER_BUILDKIT": "0"}
 
@@ -495,6 +495,90 @@ def test_a_private_repository_over_ssh(engine, repositories, tmp_path):
     finally:
         server.terminate()
         server.wait()
+
+
+# ---- how large ----
+
+LIMIT = 8 << 20
+TOO_LARGE = f"build context: uncompressed data is larger than {LIMIT} bytes"
+FITS = LIMIT - 20480  # with headers, and what an archive ends with
+
+
+@pytest.fixture(scope="module")
+def bounded():
+    running = make_engine("--max-layer-size", "8m").start()
+    yield running
+    finish(running)
+
+
+def kept(engine):
+    """The names of all that is in the data root, and what the engine says of its size."""
+    found = [os.path.join(folder, name) for folder, directories, files in os.walk(engine.data_root) for name in directories + files]
+    return sorted(found), engine.api("GET", "/system/df").json
+
+
+def offer(way, size, folder, web, repositories):
+    """What a client is given for a context with a file of so many bytes, and its input."""
+    files = {"Dockerfile": "FROM scratch\nCOPY data /c/\n", "data": "\0" * size}
+    if way == "directory":
+        return write(folder / str(size), files), None
+    if way == "git":
+        top, url, _ = repositories
+        name = f"{folder.name}-{size}"
+        git(top, "init", "-q", name)
+        git(write(top / name, files), "add", ".")
+        git(top / name, "commit", "-qm", "x")
+        return f"{url}/{name}/.git", None
+    data = tar_of(files) if way.startswith("plain") else gzip.compress(tar_of(files))
+    if way.endswith("stdin"):
+        return "-", data
+    (web[1] / f"{size}.tar").write_bytes(data)
+    return f"{web[0]}/{size}.tar", None
+
+
+@pytest.mark.parametrize("way, client", [(way, client) for way in ("directory", "plain stdin", "gzip stdin", "plain url", "gzip url", "git") for client in ("tare", "docker", "api")
+                                         if (way, client) not in (("directory", "api"), ("git", "docker"))])
+def test_a_context_has_a_limit(bounded, tmp_path, web, repositories, way, client):
+    """One that fits is built; of a larger one nothing stays, and it does not matter how small it was on its way."""
+    def attempt(size):
+        given, data = offer(way, size, tmp_path, web, repositories)
+        if client != "api":
+            ran = build(bounded, "-t", "fits:1", given, client=client, input=data, check=False)
+            return ran.returncode, ran.stderr if data is None else ran.stderr.decode()
+        answer = bounded.api("POST", "/v1.41/build?t=fits:1" + ("" if data else f"&remote={given}"), data)
+        return answer.status, "" if answer.status == 200 else answer.message
+
+    before = kept(bounded)
+    for size in (LIMIT, 8 * LIMIT):
+        status, said = attempt(size)
+        assert status == (413 if client == "api" else 1) and TOO_LARGE in said, (size, status, said)
+        assert client == "api" or said.splitlines()[-1] == f"Error response from daemon: {TOO_LARGE}"
+        assert kept(bounded) == before
+    assert attempt(FITS)[0] == (200 if client == "api" else 0)
+    assert json.loads(bounded.tare("image", "inspect", "fits:1").stdout)[0]["Size"] == FITS
+    bounded.tare("image", "rm", "fits:1")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_context_does_not_grow_past_the_limit(bounded, tmp_path, named):
+    """What the engine has of it from the last build counts, though less than the limit would be sent."""
+    folder = write(tmp_path / "context", {"Dockerfile": "FROM scratch\nCOPY . /c/\n", "a": os.urandom(LIMIT // 2)})
+    main = write(tmp_path / "main", {"Dockerfile": "FROM scratch\nCOPY --from=files . /c/\n"})
+    arguments = ["-t", "grown:1", *(["--build-context", f"files={folder}", main] if named else [folder])]
+    build(bounded, *arguments)
+    before = kept(bounded)
+    write(folder, {"b": os.urandom(LIMIT // 2)})
+    refused = build(bounded, *arguments, check=False)
+    assert refused.returncode == 1 and refused.stderr.endswith(f"Error response from daemon: {TOO_LARGE}\n"), refused
+    assert kept(bounded) == before
+    os.unlink(folder / "b")
+    os.link(folder / "a", folder / "b")
+    build(bounded, *arguments)
+    write(folder, {"c": os.urandom(LIMIT // 2 - 20480)})
+    build(bounded, *arguments)
+    listed = bounded.api("POST", "/build/context?key=x", b"100644 %d 1\0a\0" % LIMIT)
+    assert (listed.status, listed.message) == (413, TOO_LARGE)
+    bounded.tare("image", "rm", "grown:1")
 
 
 # ---- named contexts ----

@@ -48,6 +48,30 @@ static void test_order(void **state)
     listing_free(listing);
 }
 
+static void test_size_in_a_tar(void **state)
+{
+    static const struct {
+        const char *text;
+        guint64 bytes;
+    } cases[] = {
+        { "", 1024 },
+        { "40755 0 1|a\n100644 1 2|a/z\n", 1024 + 512 + 1024 },
+        { "100644 512 2|a\n100644 513 3|b\n", 1024 + 1024 + 1536 },
+        { "100644 600 2|a\n100644 600 2|hard\n100644 600 ?2|new\n100644 600 ?2|newer\n", 1024 + 4 * 512 + 2 * 1024 },
+        { "nothing|a\n", 1024 + 512 },
+        { "100644 9223372036854775807 1|a\n100644 9223372036854775807 2|b\n100644 9223372036854775807 3|c\n",
+          1024 + 512 + G_GUINT64_CONSTANT(9223372036854775808) },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct listing *listing = listing_of(cases[i].text, NULL);
+
+        assert_non_null(listing);
+        assert_true(listing_tar_bytes(listing) == cases[i].bytes);
+        listing_free(listing);
+    }
+}
+
 static void test_facts(void **state)
 {
     static const char *const bad[] = { "", "x", "100644", "100644 1", "100644  x", "8 1 x", "100644 -1 x", "7777777 1 x" };
@@ -105,7 +129,8 @@ static void test_differences(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_refusals), cmocka_unit_test(test_order),
-                                        cmocka_unit_test(test_facts), cmocka_unit_test(test_differences) };
+                                        cmocka_unit_test(test_size_in_a_tar), cmocka_unit_test(test_facts),
+                                        cmocka_unit_test(test_differences) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -110,7 +110,7 @@ struct build_source {
     int fd;                              /* an archive or a Dockerfile: stdin, or what was downloaded; -1 for none */
     char *head;                          /* of the fd, read to see what it is */
     gsize head_length;
-    bool is_archive;
+    bool is_archive, is_compressed;
 };
 bool build_source_open(struct build_source *source, const struct options *options, bool quiet, GError **error);
 void build_source_clear(struct build_source *source);

@@ -244,7 +244,7 @@ bool build_send_prepare(struct build_send *send, GString *query, GError **error)
         print_error("%s", warning);
     if (!send_all_named(send, query, error))
         return false;
-    if (!scan || scan->bytes < SMALL_BYTES || options_bool(send->options, "compress", false))
+    if (!scan || scan->bytes < SMALL_BYTES)
         return true;
     /* Platforms may need different files of one scan. */
     if (!options_bool(send->options, "check", false) && !strchr(options_string(send->options, "platform", ""), ','))
@@ -332,7 +332,12 @@ static gpointer make_body(gpointer user)
     return NULL;
 }
 
-/* --compress: gzip between us and the engine. */
+/* --compress: gzip between us and the engine, but not upon what is compressed already. */
+static bool wants_compressor(const struct build_send *send)
+{
+    return options_bool(send->options, "compress", false) && !send->source->is_compressed;
+}
+
 static bool start_compressor(struct build_send *send, GError **error)
 {
     int pair[2];
@@ -355,7 +360,7 @@ int build_send_start(struct build_send *send, GError **error)
         error_set_errno(error, errno, "pipe");
         return -1;
     }
-    if (options_bool(send->options, "compress", false) && !start_compressor(send, error))
+    if (wants_compressor(send) && !start_compressor(send, error))
         return -1;
     send->thread = g_thread_new("context", make_body, send);
     return send->pipe[0];

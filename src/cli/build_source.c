@@ -240,8 +240,8 @@ bool build_source_open_git(struct build_source *source, const char *url, GError 
 
 /* ---- stdin, and what comes from a URL ---- */
 
-/* A tar, or what gzip, bzip2, xz and zstd make of one. */
-static bool looks_like_archive(const guint8 *data, gsize length)
+/* By gzip, bzip2, xz or zstd. */
+static bool looks_compressed(const guint8 *data, gsize length)
 {
     static const struct {
         const char *bytes;
@@ -256,8 +256,12 @@ static bool looks_like_archive(const guint8 *data, gsize length)
     for (gsize i = 0; i < G_N_ELEMENTS(magics); i++)
         if (length >= magics[i].length && memcmp(data, magics[i].bytes, magics[i].length) == 0)
             return true;
-    if (length >= 4 && (data[0] & 0xf0) == 0x50 && memcmp(data + 1, "\x2a\x4d\x18", 3) == 0) /* zstd, a skippable frame first */
-        return true;
+    return length >= 4 && (data[0] & 0xf0) == 0x50 &&
+           memcmp(data + 1, "\x2a\x4d\x18", 3) == 0; /* zstd, a skippable frame first */
+}
+
+static bool looks_like_tar(const guint8 *data, gsize length)
+{
     return length >= 512 && memcmp(data + 257, "ustar", 5) == 0;
 }
 
@@ -268,7 +272,8 @@ static bool open_stream(struct build_source *source, const char *given, GError *
     source->head = g_malloc(HEAD_SIZE);
     n = fd_read_full(source->fd, source->head, HEAD_SIZE);
     source->head_length = n > 0 ? (gsize)n : 0;
-    source->is_archive = looks_like_archive((guint8 *)source->head, source->head_length);
+    source->is_compressed = looks_compressed((guint8 *)source->head, source->head_length);
+    source->is_archive = source->is_compressed || looks_like_tar((guint8 *)source->head, source->head_length);
     if (!source->is_archive && given && *given)
         return error_set(
             error, TARE_ERROR_INVALID,

@@ -19,6 +19,7 @@ import threading
 import pytest
 
 from conftest import finish, make_engine, newer_client, program_directory
+from test_recovery import wait_until
 
 CLASSIC = {"DOCKER_BUILDKIT": "0"}
 
@@ -274,6 +275,50 @@ class Counter:
             pass
 
 
+def counted(engine, folder, *arguments, **options):
+    """A quiet build: what the client sent, and the image's id."""
+    counter = Counter(engine, folder)
+    try:
+        out = build(engine, "-q", *arguments, env={"DOCKER_HOST": "unix://" + counter.path, "TARE_HOST": "unix://" + counter.path}, **options).stdout
+    finally:
+        counter.close()
+        os.unlink(counter.path)
+    return counter.sent, out.strip()
+
+
+@pytest.mark.parametrize("client", ["tare", "docker"])
+def test_a_context_travels_compressed(engine, tmp_path, client):
+    """With --compress, and becomes the same image; of a context that the engine has, tare still sends only what has changed."""
+    size = 4 << 20
+    folder = write(tmp_path / "context", {"Dockerfile": "FROM bb:1\nCOPY . /c/\n", "text": "x" * size, "noise": os.urandom(size // 4)})
+    compressed, image = counted(engine, tmp_path, "--compress", folder, client=client)
+    assert size // 4 < compressed < size // 2
+    plain, same = counted(engine, tmp_path, "--no-cache", folder, client="docker")
+    assert plain > size and same == image
+    if client == "tare":
+        again = lambda: counted(engine, tmp_path, "--compress", folder)[0]
+        wait_until(lambda: again() < size // 16, again, 10)  # young files count as changed
+    write(folder, {"text": "y" * size})
+    changed, image = counted(engine, tmp_path, "--compress", folder, client=client)
+    assert changed < (size // 8 if client == "tare" else size // 2)
+    assert counted(engine, tmp_path, "--no-cache", folder, client="docker")[1] == image
+
+
+@pytest.mark.parametrize("client", ["tare", "docker"])
+def test_an_archive_travels_compressed(engine, tmp_path, client):
+    """What is compressed already is not once more by tare; docker's does so, and no engine reads that."""
+    plain = tar_of({"Dockerfile": "FROM bb:1\nCOPY text /c/\n", "text": "x" * (1 << 20)})
+    layers = lambda image: engine.api("GET", f"/images/{image}/json").json["RootFS"]["Layers"]
+    sent, image = counted(engine, tmp_path, "-", input=plain, client=client)
+    assert sent > len(plain)
+    for data in (plain, gzip.compress(plain)) if client == "tare" else (plain,):
+        sent, same = counted(engine, tmp_path, "--compress", "--no-cache", "-", input=data, client=client)
+        assert sent < len(plain) // 10 and layers(same.decode()) == layers(image.decode())
+    text = b"FROM bb:1\nLABEL text=" + b"x" * 20000 + b"\n"
+    (sent, image), (least, same) = (counted(engine, tmp_path, *flags, "-", input=text, client=client) for flags in ([], ["--compress"]))
+    assert least < 10000 < sent and image == same
+
+
 USED = {  # Dockerfile after FROM bb:1 → how many of the parts (300 kB each) it can use; flags
     "nothing": ("RUN true", 0, []),
     "a directory": ("COPY one /c/", 1, []),
@@ -309,13 +354,9 @@ def test_only_what_the_plan_can_use_is_sent(engine, tmp_path, name):
         shutil.rmtree(folder / "four")
     if "trigger" in name:
         build(engine, "-t", "trigger:1", "-", input="FROM bb:1\nONBUILD COPY one two /c/\n")
-    counter = Counter(engine, tmp_path)
-    try:
-        image = build(engine, "-q", *flags, folder, env={"DOCKER_HOST": "unix://" + counter.path, "TARE_HOST": "unix://" + counter.path}).stdout.strip()
-    finally:
-        counter.close()
+    sent, image = counted(engine, tmp_path, *flags, folder)
     least = 0 if parts >= 5 else parts * part
-    assert least <= counter.sent < (parts + 1) * part + 500000, counter.sent
+    assert least <= sent < (parts + 1) * part + 500000, sent
     # and the same comes out as where all is sent
     if parts < 5 and (folder / "four/huge").exists():
         os.truncate(folder / "four/huge", 1)

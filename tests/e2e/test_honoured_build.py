@@ -93,6 +93,27 @@ def test_a_step_goes_no_further_than_its_limits(engine):
     assert "can't fork" in printed(forking) and "non-zero code: 2" in failure(forking), printed(forking)
 
 
+def test_pids_limit_of_the_command(engine, tmp_path):
+    """So many processes a step, its shell among them, and no more; each step anew. Without the flag, and with -1, there are as many as it likes."""
+    dockerfile = "FROM busybox\n" + "RUN for i in $(seq 40); do sleep 1000 & echo started $i; done\n" * 2
+    (tmp_path / "Dockerfile").write_text(dockerfile, encoding="utf-8")
+
+    def run(*flags):
+        ran = engine.tare("build", "--no-cache", "--network", "none", *flags, str(tmp_path), check=False)
+        return ran.returncode, [int(number) for number in re.findall(r"^started (\d+)$", ran.stdout, re.M)], ran.stdout + ran.stderr
+
+    for flags in ([], ["--pids-limit", "-1"], ["--pids-limit", "41"]):
+        status, started, said = run(*flags)
+        assert status == 0 and started == [*range(1, 41)] * 2, said
+    for most in (12, 30):
+        status, started, said = run("--pids-limit", str(most))
+        assert status == 2 and started == [*range(1, most)], said
+        assert "can't fork" in said and "returned a non-zero code: 2" in said
+    status, started, said = run("--pids-limit", "many")
+    assert (status, started) == (125, []) and 'invalid argument "many" for "--pids-limit" flag' in said
+    engine.tare("image", "prune", "-f")
+
+
 def test_a_dockerfile_has_so_many_instructions_and_no_more(engine):
     """Stages are instructions, too."""
     for line in ("ENV a=b\n", "FROM scratch\n"):

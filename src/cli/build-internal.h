@@ -137,7 +137,8 @@ void build_send_free(struct build_send *send);
 
 enum build_face { BUILD_FACE_CLASSIC, BUILD_FACE_PLAIN, BUILD_FACE_TTY, BUILD_FACE_QUIET, BUILD_FACE_RAW };
 /* --progress, DOCKER_BUILDKIT and the terminal decide. */
-bool build_face_choose(const struct options *options, enum build_face *ret, GError **error);
+/* to_stdout: something else than what is told goes there. */
+bool build_face_choose(const struct options *options, bool to_stdout, enum build_face *ret, GError **error);
 struct build_progress;
 struct build_progress *build_progress_new(enum build_face face);
 /* One of BuildKit's status objects: vertexes and logs. */
@@ -162,6 +163,8 @@ struct build_result {
 };
 bool build_output_parse(const char *text, struct build_output *ret, GError **error);
 void build_output_clear(struct build_output *output);
+/* All of --output, which for several platforms can be less. *ret_to_stdout: one of them has stdout for itself. */
+bool build_outputs_check(const struct options *options, bool several_platforms, bool *ret_to_stdout, GError **error);
 bool build_output_write(struct cli *cli, const struct build_output *output, struct build_result *result, GError **error);
 /* ---- build_push.c ---- */
 /* Pushes the images under each of the names: one manifest, or a list of those of several platforms. The images get the names. */

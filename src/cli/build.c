@@ -12,7 +12,7 @@
 struct build {
     struct cli *cli;
     const struct options *options;
-    bool quiet;
+    bool quiet, to_stdout; /* --output has stdout for itself */
     struct build_source source;
     struct build_send *send;
     enum build_face face;
@@ -205,20 +205,16 @@ static void take_image(struct build *build)
             build->image_id = g_strchomp(g_strdup(id));
     }
     if ((build->quiet || build->face == BUILD_FACE_QUIET) && build->image_id)
-        print("%s\n", build->image_id);
+        (build->to_stdout ? print_error : print)("%s\n", build->image_id);
     if (build->image_id)
         g_ptr_array_add(build->result.images, g_strdup(build->image_id));
 }
 
 /* What is wrong with them is told before anything is sent. */
-static bool check_outputs(const struct build *build, GError **error)
+static bool check_outputs(struct build *build, GError **error)
 {
-    for (const char *const *list = options_list(build->options, "output"); *list; list++) {
-        struct build_output output;
-        if (!build_output_parse(*list, &output, error))
-            return false;
-        build_output_clear(&output);
-    }
+    if (!build_outputs_check(build->options, build->platforms[1] != NULL, &build->to_stdout, error))
+        return false;
     return !build->platforms[1] || options_given(build->options, "output") || options_bool(build->options, "push", false) ||
            options_bool(build->options, "check", false) ||
            error_set(error, TARE_ERROR_INVALID,
@@ -268,7 +264,7 @@ static int check(struct build *build, const GString *query, GError **error)
 
 static bool exchange(struct build *build, const GString *query, int *ret_code, GError **error)
 {
-    struct progress_options output = { .fd = STDOUT_FILENO,
+    struct progress_options output = { .fd = build->to_stdout ? STDERR_FILENO : STDOUT_FILENO,
                                        .aux = take_aux,
                                        .user = build,
                                        .quiet = build->face == BUILD_FACE_QUIET,
@@ -353,12 +349,12 @@ int cmd_image_build(struct cli *cli, const struct options *options, GError **err
     int status = 1;
     if (iidfile)
         unlink(iidfile); /* none that is stale is left by a failure */
-    if (!build_face_choose(options, &build.face, error)) {
+    if (!check_outputs(&build, error) || !build_face_choose(options, build.to_stdout, &build.face, error)) {
         build_clear(&build);
         return status;
     }
     bool silent = build.quiet || build.face != BUILD_FACE_CLASSIC;
-    if (build_source_open(&build.source, options, silent, error) && api_version(cli, error) && check_outputs(&build, error)) {
+    if (build_source_open(&build.source, options, silent, error) && api_version(cli, error)) {
         fflush(stdout);
         status = run_all(&build, silent, error);
         if (!status && !options_bool(options, "check", false) && !finish(&build, error))

@@ -83,6 +83,45 @@ bool build_output_parse(const char *text, struct build_output *ret, GError **err
     return true;
 }
 
+static bool goes_to_stdout(const struct build_output *output)
+{
+    return strcmp(output->type, "image") != 0 && (!output->dest || strcmp(output->dest, "-") == 0);
+}
+
+static bool check_several(const struct build_output *output, GError **error)
+{
+    if (strcmp(output->type, "image") == 0 && !output->push)
+        return error_set(error, TARE_ERROR_INVALID, "an image for several platforms has no place here: push it, or use type=oci");
+    if (strcmp(output->type, "tar") == 0)
+        return error_set(error, TARE_ERROR_INVALID, "several platforms make no single tar of files: use type=local or type=oci");
+    return strcmp(output->type, "docker") != 0 ||
+           error_set(error, TARE_ERROR_INVALID, "docker exporter does not currently support exporting manifest lists");
+}
+
+bool build_outputs_check(const struct options *options, bool several_platforms, bool *ret_to_stdout, GError **error)
+{
+    guint n_to_stdout = 0;
+
+    for (const char *const *list = options_list(options, "output"); *list; list++) {
+        struct build_output output;
+        bool good;
+
+        if (!build_output_parse(*list, &output, error))
+            return false;
+        n_to_stdout += goes_to_stdout(&output);
+        good = !several_platforms || check_several(&output, error);
+        build_output_clear(&output);
+        if (!good)
+            return false;
+    }
+    if (n_to_stdout > 1)
+        return error_set(error, TARE_ERROR_INVALID, "only one output can go to stdout");
+    if (n_to_stdout && is_terminal(STDOUT_FILENO))
+        return error_set(error, TARE_ERROR_INVALID, "dest file is required for this output. refusing to write to console");
+    *ret_to_stdout = n_to_stdout > 0;
+    return true;
+}
+
 /* ---- files ---- */
 
 static bool copy(struct response *response, int fd, struct archive_index *index, GError **error)
@@ -106,15 +145,11 @@ static bool save_to(struct cli *cli, const char *path, const char *query, const 
                     GError **error)
 {
     struct call call = { .method = "GET", .path = path, .query = query };
-    bool to_stdout = !dest || strcmp(dest, "-") == 0;
-
-    if (to_stdout && is_terminal(STDOUT_FILENO))
-        return error_set(error, TARE_ERROR_INVALID, "dest file is required for this output. refusing to write to console");
     g_autoptr(response_t) response = api_call(cli, &call, error);
 
     if (!response)
         return false;
-    if (to_stdout)
+    if (!dest || strcmp(dest, "-") == 0)
         return copy(response, STDOUT_FILENO, index, error);
     g_autofd int fd = open(dest, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 
@@ -158,8 +193,6 @@ static bool give_names(struct cli *cli, const struct build_output *output, struc
 
     if (output->push)
         return build_push(cli, result, names, error);
-    if (result->platforms[1])
-        return error_set(error, TARE_ERROR_INVALID, "an image for several platforms has no place here: push it, or use type=oci");
     for (; output->names && *names; names++)
         if (!build_tag_image(cli, result->images->pdata[0], *names, error))
             return false;
@@ -178,8 +211,6 @@ static bool write_files(struct cli *cli, const struct build_output *output, cons
 {
     bool is_tar = strcmp(output->type, "tar") == 0;
 
-    if (is_tar && result->platforms[1])
-        return error_set(error, TARE_ERROR_INVALID, "several platforms make no single tar of files: use type=local or type=oci");
     for (guint i = 0; i < result->images->len; i++) {
         g_autofree char *dest =
             is_tar || !result->platforms[1] ? g_strdup(output->dest) : directory_of(output, result->platforms[i]);
@@ -210,8 +241,6 @@ static bool write_archive(struct cli *cli, const struct build_output *output, st
             query_add(query, "names", result->images->pdata[0]);
         return save_to(cli, "/images/get", query->str, output->dest, NULL, error);
     }
-    if (strcmp(output->type, "docker") == 0)
-        return error_set(error, TARE_ERROR_INVALID, "docker exporter does not currently support exporting manifest lists");
     for (guint i = 0; i < result->images->len; i++)
         query_add(query, "names", result->images->pdata[i]);
     for (const char *const *name = names; *name; name++)

@@ -332,7 +332,7 @@ void build_progress_finish(struct build_progress *progress)
     g_free(progress);
 }
 
-bool build_face_choose(const struct options *options, enum build_face *ret, GError **error)
+bool build_face_choose(const struct options *options, bool to_stdout, enum build_face *ret, GError **error)
 {
     static const struct {
         const char *name;
@@ -344,12 +344,9 @@ bool build_face_choose(const struct options *options, enum build_face *ret, GErr
                *classic = g_getenv("DOCKER_BUILDKIT");
     bool is_classic = classic && (strcmp(classic, "0") == 0 || g_ascii_strcasecmp(classic, "false") == 0);
 
-    *ret = BUILD_FACE_CLASSIC;
+    *ret = to_stdout ? BUILD_FACE_PLAIN : BUILD_FACE_CLASSIC; /* the classic one is all on stdout */
     if (options_bool(options, "quiet", false) || (is_classic && !options_given(options, "progress")))
         return true;
-    for (const char *const *output = options_list(options, "output"); *output; output++)
-        if (strcmp(*output, "-") == 0 || !strstr(*output, "dest=") || strstr(*output, "dest=-"))
-            *ret = BUILD_FACE_PLAIN; /* stdout may be the result's */
     if (!given || !*given || strcmp(given, "auto") == 0) {
         if (is_terminal(STDERR_FILENO) && is_terminal(STDOUT_FILENO))
             *ret = BUILD_FACE_TTY;

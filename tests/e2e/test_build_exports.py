@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from conftest import finish, make_engine
+from conftest import finish, make_engine, program_directory
 from inputs import arm_busybox_root, busybox_root
 
 with warnings.catch_warnings():
@@ -178,8 +178,8 @@ def test_programs_that_nothing_here_runs(engine, tmp_path):
 
 
 def archived(path):
-    """(index.json, blobs by digest) of an OCI archive."""
-    with tarfile.open(path) as tar:
+    """(index.json, blobs by digest) of an OCI archive: a path, or its bytes."""
+    with tarfile.open(fileobj=io.BytesIO(path)) if isinstance(path, bytes) else tarfile.open(path) as tar:
         blobs = {name.split("/")[-1]: tar.extractfile(name).read() for name in tar.getnames() if name.startswith("blobs/sha256/")}
         return json.load(tar.extractfile("index.json")), blobs
 
@@ -212,6 +212,57 @@ def test_one_image_for_several_platforms(engine, platforms, emulator, tmp_path):
         assert text in build(engine, platforms, "--platform", "linux/amd64,linux/arm64", *flags, check=False).stderr
     from_stdin = engine.tare("build", "--network", "none", "--platform", "linux/amd64,linux/arm64", "-o", f"type=oci,dest={path}", "-", input="FROM scratch\nLABEL a=b\n", check=False)
     assert "several platforms need a context that can be read more than once" in from_stdin.stderr
+
+
+def length_of(archive):
+    """Where the last member ends, and the zeros after it."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        last = tar.getmembers()[-1]
+    end = last.offset_data + -(-last.size // 512) * 512
+    return end + len(archive[end:]) - len(archive[end:].lstrip(b"\0"))
+
+
+FACES = {"by itself": ([], {}), "classic": ([], {"DOCKER_BUILDKIT": "0"}), "plain": (["--progress", "plain"], {}), "raw": (["--progress", "rawjson"], {}),
+         "no face": (["--progress", "quiet"], {}), "quiet": (["-q"], {})}  # fmt: skip
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_an_archive_on_stdout_and_nothing_else(engine, registry, platforms, emulator, tmp_path, face):
+    """Whatever is told of a build, and of a base that is pulled for it: the archive alone goes to stdout."""
+    flags, environment = FACES[face]
+    base = f"{registry.host}/stdout/{face.replace(' ', '-')}:1"
+    engine.tare("tag", "bb:1", base)
+    engine.tare("push", "-q", base)
+    context = write(tmp_path / "context", Dockerfile=PLATFORMS.replace("bb:1", base), x="x")
+
+    def run(*arguments, status=0):
+        engine.tare("rmi", base, check=False)
+        command = [os.path.join(program_directory(), "tare"), "-H", engine.host, "build", "--network", "none", "--no-cache", *flags, *map(str, arguments), context]
+        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env={"PATH": os.environ["PATH"], "HOME": engine.directory, **environment})
+        assert ran.returncode == status and ran.stderr, ran
+        return ran.stdout, ran.stderr.decode()
+
+    both = ["--platform", "linux/amd64,linux/arm64"]
+    archive, said = run(*both, "-t", "stdout:1", "--iidfile", tmp_path / "id", "-o", "type=oci,dest=-")
+    assert length_of(archive) == len(archive)
+    index, blobs = archived(archive)
+    assert [manifest["digest"] for manifest in index["manifests"]] == [(tmp_path / "id").read_text()]
+    inner = json.loads(blobs[index["manifests"][0]["digest"][7:]])
+    assert [manifest["platform"]["architecture"] for manifest in inner["manifests"]] == ["amd64", "arm64"]
+    assert all(hashlib.sha256(blob).hexdigest() == name for name, blob in blobs.items())
+    if face in ("no face", "quiet"):  # the ids, as ever, but not there
+        assert said.split() == [json.loads(blobs[manifest["digest"][7:]])["config"]["digest"] for manifest in inner["manifests"]]
+    # one platform: the image, or its files; beside it another output, and a push
+    for output, member in (("type=oci,dest=-", "oci-layout"), ("type=docker,dest=-", "manifest.json"), ("type=tar,dest=-", "machine"), ("-", "machine")):
+        archive, _ = run("-t", f"{registry.host}/stdout/made:1", "-o", output, "-o", f"type=local,dest={tmp_path}/files", "--push")
+        assert length_of(archive) == len(archive)
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            assert member in tar.getnames()
+    # where it fails nothing goes there
+    for arguments, text in (([*both, "-o", "type=tar,dest=-"], "several platforms make no single tar of files"), ([*both, "-o", "type=docker,dest=-"], "exporting manifest lists"),
+                            (["-o", "type=tar,dest=-", "-o", "-"], "only one output can go to stdout"), (["-o", "-", "--target", "none"], "failed to reach build target none")):
+        out, said = run(*arguments, status=1)
+        assert out == b"" and text in said, (arguments, out[:1000], said)
 
 
 @pytest.mark.parametrize("flags", [["--push"], ["--output", "type=image,push=true"], ["--output", "type=registry"]])

@@ -15,6 +15,7 @@ struct archive_index {
     guint64 left;  /* of an entry's content, with its padding */
     gsize wanted;  /* of it, for the index; 0: none is under way */
     GString *text; /* NULL: not yet come to */
+    bool is_over;  /* the block of zeros has come: what follows is no part of the archive */
 };
 
 struct archive_index *archive_index_new(void)
@@ -31,25 +32,33 @@ void archive_index_free(struct archive_index *index)
     g_free(index);
 }
 
-/* Octal digits, or a number of base 256, as the engine's writer has them. */
+/* Octal digits, or a number of base 256, as the engine's writer has them; what is larger than any file is G_MAXINT64. */
 static guint64 size_in(const guint8 *field)
 {
     guint64 size = 0;
 
     for (guint i = 0; i < 12; i++)
-        size = field[0] & 0x80                      ? size << 8 | (i ? field[i] : 0)
+        size = size > G_MAXINT64 >> 8               ? G_MAXINT64
+               : field[0] & 0x80                    ? size << 8 | (i ? field[i] : field[i] & 0x7f)
                : field[i] >= '0' && field[i] <= '7' ? size << 3 | (guint64)(field[i] - '0')
                                                     : size;
-    return MIN(size, G_MAXINT64);
+    return size;
+}
+
+static bool is_index(const guint8 *header)
+{
+    return memcmp(header, "index.json", sizeof "index.json") == 0 && (header[156] == '0' || header[156] == '\0');
 }
 
 static void take_header(struct archive_index *index)
 {
+    static const guint8 zeros[BLOCK];
     guint64 size = size_in(index->block + 124);
 
     index->n_block = 0;
+    index->is_over = memcmp(index->block, zeros, BLOCK) == 0;
     index->left = (size + BLOCK - 1) / BLOCK * BLOCK;
-    if (!index->text && memcmp(index->block, "index.json", sizeof "index.json") == 0 && size <= INDEX_MAX) {
+    if (!index->text && is_index(index->block) && size <= INDEX_MAX) {
         index->text = g_string_new(NULL);
         index->wanted = (gsize)size;
     }
@@ -59,7 +68,7 @@ void archive_index_take(struct archive_index *index, const void *data, gsize len
 {
     const guint8 *at = data, *end = at + length;
 
-    while (at < end) {
+    while (at < end && !index->is_over) {
         gsize n = (gsize)(end - at);
 
         if (index->left > 0) {

@@ -372,6 +372,7 @@ def test_stop_of_a_first_process_that_ignores_the_signal(shim):
     assert shim.call("stop", signal=15, timeout_ms=200)["exit_code"] == 137
     assert 0.2 <= time.monotonic() - begun < 3
     shim.event("start")
+    assert shim.event("kill")["signal"] == 9
     assert shim.event("exit")["will_restart"] is False
 
 

@@ -616,6 +616,7 @@ static void test_stop_waits_then_kills(void **state)
     assert_true(frame_send(asking, request, NULL, 0, NULL));
     read_until(client, "no\n");
     close(asking);
+    skip_event(test, "kill");
     check_end(test, 137);
     check_rest(client, "");
 }

@@ -88,6 +88,8 @@ bool api_stream_begin(struct api_stream *stream, GError **error);
 
 /* The content type of attach, exec and logs: told apart only since API 1.42. */
 const char *api_stream_type(const struct api_request *request, bool multiplex);
+/* What BuildKit's own clients ask for: false, and the session that the request names ends. */
+bool api_refuse_buildkit(struct api_request *request, GError **error);
 /* A failure after the connection was taken over: a line in the stream, where multiplexed as of that output (1 or 2). */
 void api_tell_failure(int fd, bool multiplex, guint8 output, const GError *failure);
 

@@ -111,8 +111,7 @@ static bool check_builder(struct api_request *request, GError **error)
 {
     const char *version = api_query(request, "version");
     if (version && strcmp(version, "2") == 0)
-        return error_set(error, TARE_ERROR_NOT_IMPLEMENTED,
-                         "BuildKit is not supported yet by this engine: set DOCKER_BUILDKIT=0 to build");
+        return api_refuse_buildkit(request, error);
     if (version && strcmp(version, "1") != 0)
         return error_set(error, TARE_ERROR_INVALID, "invalid version \"%s\"", version);
     if (api_query(request, "securityopt"))

@@ -12,24 +12,62 @@ static bool refuse_grpc(struct api_request *request, GError **error)
                      "BuildKit is not supported yet by this engine: set DOCKER_BUILDKIT=0 to build");
 }
 
-/* A client that finds no session says that it could not "dial gRPC" and nothing of the reason; one whose session stands still
- * goes on, and shows the text with which its build is refused. */
+/* ---- BuildKit's sessions ----
+ * A client that finds no session says that it could not "dial gRPC" and nothing of the reason; one whose session stands still
+ * goes on, and shows the text with which its build is refused. It asks for both at once; where the refusal comes first it may
+ * wait for the end of the session, which then ends here. */
+
+#define REFUSED_MAX 64 /* sessions that are remembered */
+
+static GMutex refused_lock;
+static GQueue refused_sessions = G_QUEUE_INIT; /* ids, the last one first */
+
+bool api_refuse_buildkit(struct api_request *request, GError **error)
+{
+    const char *session = api_query(request, "session");
+    if (session && *session) {
+        g_mutex_lock(&refused_lock);
+        g_queue_push_head(&refused_sessions, g_strdup(session));
+        if (refused_sessions.length > REFUSED_MAX)
+            g_free(g_queue_pop_tail(&refused_sessions));
+        g_mutex_unlock(&refused_lock);
+    }
+    return refuse_grpc(request, error);
+}
+
+static bool was_refused(const char *session)
+{
+    g_mutex_lock(&refused_lock);
+    bool found = session && g_queue_find_custom(&refused_sessions, session, (GCompareFunc)strcmp);
+    g_mutex_unlock(&refused_lock);
+    return found;
+}
+
 static bool hold_session(struct api_request *request, GError **error)
 {
-    enum { PATIENCE_MS = 60000 };
+    enum { PATIENCE_MS = 60000, LOOK_MS = 100 };
     /* The begin of HTTP/2 and empty settings: the client, which serves this connection, waits 10 s for them before it ends. */
     static const char greeting[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
     g_autofd int connection = -1;
     char buffer[4096];
+    int ready = 0;
     if (!http_exchange_request(request->http)->upgrade)
         return refuse_grpc(request, error);
     if (!http_exchange_take_socket(request->http, &connection, error) ||
         !http_exchange_upgrade(request->http, "application/vnd.docker.raw-stream", error))
         return false;
     (void)fd_write_full(connection, greeting, sizeof greeting - 1); /* one that is gone is found out below */
-    while (cancel_poll(http_exchange_cancel(request->http), connection, POLLIN, PATIENCE_MS, NULL) > 0 &&
-           read(connection, buffer, sizeof buffer) > 0)
-        ;
+    g_autofree char *session =
+        g_strdup(http_request_header(http_exchange_request(request->http), "X-Docker-Expose-Session-Uuid"));
+    struct cancel *cancel = http_exchange_cancel(request->http);
+    gint64 end = g_get_monotonic_time() + PATIENCE_MS * G_GINT64_CONSTANT(1000);
+    while (ready >= 0 && g_get_monotonic_time() < end && !was_refused(session)) {
+        ready = cancel_poll(cancel, connection, POLLIN, LOOK_MS, NULL);
+        if (ready > 0 && read(connection, buffer, sizeof buffer) <= 0)
+            return true;
+    }
+    if (ready >= 0) /* the answer gets there before this end does */
+        cancel_poll(cancel, connection, 0, LOOK_MS, NULL);
     return true;
 }
 

@@ -18,6 +18,7 @@ import pytest
 
 from conftest import NEWER_DOCKER, UnixConnection, newer_client, program_directory
 from inputs import busybox_root
+from test_recovery import wait_until
 
 CLIENTS = ["docker", "tare"]
 SEED = 2  # of which the damaged archives are damaged, not cut
@@ -29,6 +30,8 @@ JSON = {"Content-Type": "application/json"}
 def bb(engine):
     engine.tare("import", str(busybox_root()), "bb")
     engine.docker("run", "--rm", "bb", "true")  # what a first start makes once
+    containers = os.path.join(engine.data_root, "containers")
+    wait_until(lambda: not os.listdir(containers), lambda: os.listdir(containers), 30)  # its directory goes when its shim has
 
 
 def left(engine):

@@ -145,9 +145,8 @@ static bool resolve(const struct copy_layer *layer, const char *path, char **ret
 bool copy_layer_make_directory(struct copy_layer *layer, const char *path, bool *ret_made, GError **error)
 {
     g_autofree char *real = NULL;
-    bool exists;
-
     g_autoptr(GError) problem = NULL;
+    bool exists;
 
     *ret_made = false;
     if (root_resolve(layer->options.target_fd, path, &real, &exists, NULL, &problem) &&

@@ -39,8 +39,9 @@ bool store_has_children(struct image_store *store, const char *id, bool *ret, GE
 
 /* Inside a transaction: the image got a name just now. */
 bool store_note_tagging(struct image_store *store, const char *id, GError **error);
-/* config: of an image whose labels are told, or NULL. name: a reference or an id, or NULL. */
-void store_emit(struct image_store *store, const char *action, const char *id, const json_t *config, const char *name);
+const json_t *store_labels(const json_t *config); /* the image's; NULL: none */
+/* labels: those of the image, or NULL. name: a reference or an id, or NULL. */
+void store_emit(struct image_store *store, const char *action, const char *id, const json_t *labels, const char *name);
 
 /* Removes layers (rows, files) that nothing refers to: of these diff ids, or (NULL) of all. Lock held, no transaction open. */
 bool store_collect_layers(struct image_store *store, GHashTable *candidates, GError **error);

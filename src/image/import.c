@@ -71,6 +71,6 @@ bool image_import(struct image_store *store, struct byte_source *source, const s
     bool ok = image_store_add(store, &new_image, ret, error);
     image_store_release_layers(store, holder, NULL);
     if (ok)
-        store_emit(store, "import", (*ret)->id, (*ret)->config, options->reference);
+        store_emit(store, "import", (*ret)->id, store_labels((*ret)->config), options->reference);
     return ok;
 }

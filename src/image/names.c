@@ -172,7 +172,7 @@ bool image_store_tag(struct image_store *store, const struct image *image, const
     g_mutex_unlock(&store->lock);
     reference_clear(&reference);
     if (ok)
-        store_emit(store, "tag", image->id, image->config, familiar);
+        store_emit(store, "tag", image->id, store_labels(image->config), familiar);
     return ok;
 }
 

@@ -39,9 +39,8 @@ static bool emit_untag(struct image_store *store, const char *id, GError **error
     g_autofree char *labels = NULL;
     if (!database_get_string(store->database, &labels, error, "SELECT labels FROM image WHERE id = ?", "s", id))
         return false;
-    g_autofree char *text = g_strdup_printf("{\"config\":{\"Labels\":%s}}", labels ? labels : "null");
-    g_autoptr(json_t) config = json_parse(text, strlen(text), 64 << 20, "image labels", NULL);
-    store_emit(store, "untag", id, config, id);
+    g_autoptr(json_t) parsed = labels ? json_parse(labels, strlen(labels), 64 << 20, "image labels", NULL) : NULL;
+    store_emit(store, "untag", id, parsed, id);
     return true;
 }
 

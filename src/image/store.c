@@ -89,9 +89,13 @@ void image_store_set_user_check(struct image_store *store, image_user_check chec
     store->user_check_data = user;
 }
 
-void store_emit(struct image_store *store, const char *action, const char *id, const json_t *config, const char *name)
+const json_t *store_labels(const json_t *config)
 {
-    const json_t *labels = json_get_object(json_get_object(config, "config"), "Labels");
+    return json_get_object(json_get_object(config, "config"), "Labels");
+}
+
+void store_emit(struct image_store *store, const char *action, const char *id, const json_t *labels, const char *name)
+{
     g_autoptr(json_t) attributes = labels ? json_copy((json_t *)labels) : json_object();
     g_autofree char *familiar = name ? reference_familiar_text(name) : NULL;
     if (familiar)
@@ -305,7 +309,7 @@ static bool insert_image(struct image_store *store, const char *id, const char *
     timestamp_parse(json_get_string(config, "created", TIMESTAMP_ZERO), &created);
     if (options->created_ns)
         created = options->created_ns;
-    json_t *labels = json_get_object(json_get_object(config, "config"), "Labels");
+    const json_t *labels = store_labels(config);
     g_autofree char *labels_text = labels ? json_text(labels) : NULL;
     return database_run(store->database, error,
                         "INSERT INTO image (id, config, labels, parent, created, size, serial) VALUES (?, ?, ?, ?, ?, ?, (SELECT "
@@ -384,7 +388,7 @@ bool image_store_add(struct image_store *store, const struct image_new_options *
     if (!ok)
         return false;
     for (const char *const *name = options->pulled ? NULL : options->references; name && *name; name++)
-        store_emit(store, "tag", id, config, *name);
+        store_emit(store, "tag", id, store_labels(config), *name);
     return ret ? store_load(store, id, ret, error) : true;
 }
 
